@@ -7,6 +7,7 @@ will be called with, so that a misspelt or mistyped parameter is refused in file
 
 import difflib
 import inspect
+import json
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -87,7 +89,6 @@ class ReportConfig:
     """`python -m neuro_ssl.report`."""
 
     debug: bool = MISSING
-    data_dir: str = MISSING
     runs_dir: str = MISSING
     runs: list[str] | None = MISSING
     output: str = MISSING
@@ -121,7 +122,9 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
 
         # Hydra derives the task's name from the function's module; keep main's identity.
         run.__module__, run.__name__, run.__doc__ = main.__module__, main.__name__, main.__doc__
-        return typing.cast("Callable[[], None]", hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=name)(run))
+        return typing.cast(
+            "Callable[[], None]", hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=name)(run)
+        )
 
     return decorate
 
@@ -138,26 +141,39 @@ def plain(node: Any) -> Any:
         raise InputError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
 
 
-def check_components(cfg: DictConfig, supplied: Mapping[str, Iterable[str]]) -> None:
+def choices() -> dict[str, str]:
+    """Which option of each configuration group was chosen, such as {"task": "sex"}."""
+    return dict(HydraConfig.get().runtime.choices)
+
+
+def overridden(key: str) -> bool:
+    """Whether the command line sets this key, its group, or anything below it."""
+    given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
+    return any(name == key or name.startswith(f"{key}.") for name in given)
+
+
+def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]]) -> None:
     """Bind every component to its constructor: unknown, missing or mistyped parameters are refused.
 
     Args:
         cfg: the composed configuration.
-        supplied: for each top-level component to check, the parameters that the code passes when it builds it.
+        supplied: for each top-level component to check, the parameters that the code passes when it builds it. A
+            component may be null, or a group of named components (as `logger`).
 
     Raises:
         InputError: naming the key, the constructor and, for a likely typo, the parameter that was meant.
     """
     for key, names in supplied.items():
         node = plain(cfg[key])
-        if node is not None:
-            _check_node(key, node, frozenset(names))
+        if isinstance(node, dict) and "_target_" not in node:
+            for name, member in node.items():
+                _check_component(f"{key}.{name}", member, frozenset(names))
+        elif node is not None:
+            _check_component(key, node, frozenset(names))
 
 
-def _check_node(key: str, node: dict[str, Any], supplied: frozenset[str]) -> None:
-    import pydantic
-
-    target = node.get("_target_")
+def _check_component(key: str, node: Any, supplied: frozenset[str]) -> None:
+    target = node.get("_target_") if isinstance(node, dict) else None
     if not isinstance(target, str):
         raise InputError(f"{key}: expected a component with a _target_, got {node!r}")
     try:
@@ -166,22 +182,25 @@ def _check_node(key: str, node: dict[str, Any], supplied: frozenset[str]) -> Non
         raise InputError(f"{key}._target_: cannot import {target}: {error}") from error
     parameters = inspect.signature(component).parameters
     hints = typing.get_type_hints(component.__init__ if inspect.isclass(component) else component)
-    for name, value in node.items():
-        if name.startswith("_") and name.endswith("_"):  # Hydra's own: _target_, _partial_, …
-            continue
-        if name not in parameters:
-            close = difflib.get_close_matches(name, parameters, n=1)
-            meant = f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(parameters)}"
-            raise InputError(f"{key}.{name} is not a parameter of {target}{meant}")
-        if isinstance(value, dict) and "_target_" in value:
-            _check_node(f"{key}.{name}", value, frozenset())
-        elif name in hints:
-            adapter = pydantic.TypeAdapter(hints[name], config={"arbitrary_types_allowed": True})
-            try:
-                adapter.validate_python(value, strict=False)
-            except pydantic.ValidationError as error:
-                raise InputError(f"{key}.{name}={value!r}: {error.errors()[0]['msg']}") from error
-    for name, parameter in parameters.items():
-        variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.default is parameter.empty and not variadic and name not in node and name not in supplied:
-            raise InputError(f"{key}.{name} is missing: {target} needs it")
+    open_to = [name for name in parameters if name not in supplied]
+    given = {name: value for name, value in node.items() if not (name.startswith("_") and name.endswith("_"))}
+    for name, value in given.items():
+        if name not in open_to:
+            close = difflib.get_close_matches(name, open_to, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(open_to) or 'none'}"
+            raise InputError(f"{key}.{name} is not a parameter of {target}; {meant}")
+        if name in hints:
+            _check_value(f"{key}.{name}", value, hints[name])
+    missing = [n for n in open_to if parameters[n].default is inspect.Parameter.empty and n not in given]
+    if missing:
+        raise InputError(f"{key}.{missing[0]} is missing: {target} needs it")
+
+
+def _check_value(key: str, value: Any, hint: Any) -> None:
+    import pydantic
+
+    adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+    try:  # by JSON's strict rules: "2" is no number and 1 no boolean, but a list may become a tuple
+        adapter.validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{key}={value!r}: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,90 @@
+"""Finding and loading the weights that `weights=` names: so far, a run directory.
+
+Nothing is unpickled beyond tensors and plain containers (`weights_only=True`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from neuro_ssl.errors import InputError
+from neuro_ssl.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An encoder's weights and where they come from.
+
+    Attributes:
+        name: of the run.
+        path: the run directory.
+        record: the run's `run.yaml`.
+        encoder: configuration of the encoder that the weights belong to.
+        state: the encoder's parameters and buffers.
+    """
+
+    name: str
+    path: Path
+    record: dict[str, Any]
+    encoder: dict[str, Any]
+    state: dict[str, Tensor]
+
+    @classmethod
+    def load(cls, weights: str) -> "Weights":
+        """Read the encoder's weights of a finished run: the last of a pretraining, the best of a downstream run.
+
+        Raises:
+            InputError: no such directory, no run in it, unfinished, or a checkpoint that cannot be read.
+        """
+        path = Path(weights)
+        run = RunDirectory(path)
+        if not path.is_dir() or not run.record:
+            raise InputError(f"weights={weights} is not a run directory: expected a folder with a run.yaml in it")
+        if not run.finished:
+            raise InputError(f"weights={weights}: that run is unfinished; start its command again to continue it")
+        file = run.checkpoints / ("last.ckpt" if run.record["stage"] == "pretraining" else "best.ckpt")
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+        except Exception as error:
+            raise InputError(f"{file} cannot be read as a checkpoint: {error}") from error
+        prefix = "encoder."
+        return cls(
+            name=path.resolve().name,
+            path=path,
+            record=run.record,
+            encoder=yaml.safe_load((path / "config.yaml").read_text())["encoder"],
+            state={key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
+        )
+
+    def check_store(self, info: Mapping[str, Any]) -> None:
+        """Refuse scans that were prepared in another way than those that the weights were trained on.
+
+        Args:
+            info: description of a volume store, with `preprocessing_hash` and `grid`.
+
+        Raises:
+            InputError: another grid or another preprocessing.
+        """
+        mine = self.record["dataset"]
+        if mine["preprocessing_hash"] != info["preprocessing_hash"]:
+            raise InputError(
+                f"weights={self.path} were trained on grid {mine['grid']}, preprocessing {mine['preprocessing_hash']}; "
+                f"these scans are on grid {info['grid']['name']}, preprocessing {info['preprocessing_hash']}. "
+                f"Preprocess this dataset in the same way (grid={mine['grid']})"
+            )
+
+    def into(self, encoder: nn.Module) -> None:
+        """Load the weights into an encoder, every tensor of both sides.
+
+        Raises:
+            InputError: names or shapes differ.
+        """
+        try:
+            encoder.load_state_dict(self.state)
+        except RuntimeError as error:
+            raise InputError(f"weights={self.path} do not fit the encoder: {error}") from error

@@ -1,0 +1,43 @@
+"""What a person sees in the terminal: our own lines, not the libraries' chatter."""
+
+import logging
+import warnings
+from typing import Any
+
+# Lightning's advice that doesn't apply: loaders are sized by the user, tiny data sets are meant.
+_NOT_FOR_USERS = (
+    ".*does not have many workers.*",
+    ".*number of training batches.*smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*GPU available but not used.*",
+    ".*`persistent_workers=True`.*",
+    ".*Failed to initialize NumPy.*",
+)
+
+
+def quiet_libraries() -> None:
+    """Leave out the banners and tips of Lightning and its friends; their warnings about real problems stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _NOT_FOR_USERS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def scores_table(results: dict[str, Any]) -> str:
+    """A downstream run's scores beside its baseline's, from `results.json`."""
+
+    def cell(score: dict[str, float | None]) -> str:
+        value, low, high = ("n/a" if score[key] is None else f"{score[key]:.3f}" for key in ("value", "low", "high"))
+        return f"{value} [{low}, {high}]"
+
+    baseline = results["baseline"]
+    unit = f" in {results['unit']}" if results["unit"] else ""
+    lines = [
+        f"{results['task']}{unit}: {results['n_test_scans']} test scans of {results['n_test_subjects']} subjects, "
+        "95 % intervals over subjects",
+        f"  {'':<18}{'this model':<26}{baseline['name']}",
+    ]
+    for metric, score in results["scores"].items():
+        lines.append(f"  {metric:<18}{cell(score):<26}{cell(baseline['scores'][metric])}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Encoders: volume (batch, 1, depth, height, width) → features (batch, embed_dim). One file a family."""

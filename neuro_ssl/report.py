@@ -1,0 +1,33 @@
+"""`python -m neuro_ssl.report`: every run below `runs_dir`, as one table and one self-contained page."""
+
+from neuro_ssl.config import ReportConfig, entry_point
+
+
+@entry_point("report")
+def main(cfg: ReportConfig) -> None:
+    """Write `report.html`, `results.csv` and `results.md`, and show the table."""
+    from datetime import datetime
+    from pathlib import Path
+
+    from neuro_ssl.reporting.page import render
+    from neuro_ssl.reporting.runs import read_runs
+    from neuro_ssl.reporting.tables import group_by_task, markdown, tidy_results
+
+    runs = read_runs(Path(cfg.runs_dir), cfg.runs)
+    groups = group_by_task(runs.downstream)
+    page = render(runs, groups, datetime.now().astimezone())
+    output = Path(cfg.output)
+    output.mkdir(parents=True, exist_ok=True)
+    tidy_results(groups).to_csv(output / "results.csv", index=False)
+    table = markdown(groups)
+    (output / "results.md").write_text(table, encoding="utf-8")
+    (output / "report.html").write_text(page, encoding="utf-8")
+
+    print(table)
+    for run in runs.unfinished:
+        print(f"unfinished, left out: {run.name} ({run.reason})")
+    print(f"report: {output / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

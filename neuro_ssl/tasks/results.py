@@ -1,0 +1,68 @@
+"""From a downstream run's outputs to its prediction table and its scores; every score comes from that table."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from neuro_ssl.data.datamodule import SupervisedDataModule
+from neuro_ssl.distributed import gather_objects
+from neuro_ssl.evaluation import score_predictions
+from neuro_ssl.tasks.supervised import Supervised
+
+Outputs = dict[str, list[dict[str, Tensor]]]
+ABOUT_SCAN = ("scan_id", "subject_id", "session_id", "age_years", "sex", "site")
+
+
+def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.DataFrame:
+    """One row a scan: who it is, split, target and prediction; gathered over ranks, each scan once.
+
+    Args:
+        datamodule: whose store's manifest the scans are rows of.
+        outputs: for each split the `predict_step` results of this rank.
+    """
+    manifest = datamodule.store.manifest
+    rows = []
+    for split, batches in outputs.items():
+        for batch in gather_objects(batches):
+            columns = (batch[name].cpu().tolist() for name in ("scan", "target", "prediction"))
+            rows += [(scan, split, target, prediction) for scan, target, prediction in zip(*columns, strict=True)]
+    table = pd.DataFrame(rows, columns=["scan", "split", "target", "prediction"])
+    table = table.drop_duplicates("scan").sort_values("scan").set_index("scan")
+    about = manifest.loc[table.index, [name for name in ABOUT_SCAN if name in manifest]]
+    return pd.concat([about, table], axis=1).reset_index(drop=True)
+
+
+def downstream_results(task: Supervised, datamodule: SupervisedDataModule, table: pd.DataFrame) -> dict[str, Any]:
+    """Scores on the test split with 95 % intervals, beside those of a model that ignores the image.
+
+    That baseline predicts the training scans' mean (for classification, the share of the positive class).
+    """
+    test = table[table["split"] == "test"]
+    target = datamodule.datasets["train"].target
+    assert target is not None
+    constant = float(np.mean(target.numpy(), dtype=np.float64))
+    baseline = test.assign(prediction=constant)
+    return {
+        "kind": task.kind,
+        "target": task.target,
+        "unit": task.unit,
+        "positive_class": task.classes[1] if task.classes else None,
+        "n_test_scans": len(test),
+        "n_test_subjects": int(test["subject_id"].nunique()),
+        "scores": _as_dict(score_predictions(test, task.kind)),
+        "baseline": {
+            "name": "share of the positive class" if task.classes else "mean of the training scans",
+            "prediction": constant,
+            "scores": _as_dict(score_predictions(baseline, task.kind)),
+        },
+    }
+
+
+def _as_dict(scores: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Scores as JSON knows them: what is undefined is null."""
+    return {
+        metric: {name: None if np.isnan(value) else float(value) for name, value in vars(score).items()}
+        for metric, score in scores.items()
+    }

@@ -1,0 +1,108 @@
+"""SimCLR (Chen et al. 2020) on brain volumes, with the paper's head (Kaczmarek et al. 2025): 512 → 512 → 64.
+
+Differs from the paper's code: views are made on the training device and never repeat, negatives come from all ranks
+with their gradients, other scans of the same subject are no negatives.
+"""
+
+from typing import Any, ClassVar
+
+import lightning.pytorch as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuro_ssl.data.datamodule import Batch
+from neuro_ssl.distributed import gather_rows
+from neuro_ssl.errors import InputError
+from neuro_ssl.losses import nt_xent
+from neuro_ssl.optim import Optimizer
+from neuro_ssl.views.random import view_keys
+
+
+class SimCLR(L.LightningModule):
+    """Contrastive pretraining of an encoder.
+
+    Args:
+        encoder: volume (batch, 1, z, y, x) → features (batch, embed_dim), with attribute `embed_dim`.
+        views: (volume, keys) → view, see `neuro_ssl.views`.
+        optimizer: what to train with.
+        seed: of the views.
+        projector_dims: widths of the head's layers; ReLU between them, no biases, no norms.
+        temperature: of NT-Xent.
+    """
+
+    stage: ClassVar[str] = "pretraining"
+    # No validation score says which epoch's encoder will serve best: the last is kept.
+    keep: ClassVar[dict[str, Any]] = {"save_last": True, "save_top_k": 0}
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: nn.Module | None,
+        optimizer: Optimizer,
+        seed: int,
+        projector_dims: list[int] | None = None,
+        temperature: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if views is None:
+            raise InputError("views=none leaves SimCLR two equal views: choose views=standard or views=kaczmarek2025")
+        if not temperature > 0:
+            raise InputError(f"task.temperature must be positive, got {temperature}")
+        self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
+        self.temperature = temperature
+        layers: list[nn.Module] = []
+        width = int(encoder.embed_dim)  # type: ignore[arg-type]
+        for i, dim in enumerate([512, 64] if projector_dims is None else projector_dims):
+            layers += [nn.ReLU()] if i else []
+            layers.append(nn.Linear(width, dim, bias=False))
+            width = dim
+        self.projector = nn.Sequential(*layers)
+        self._val_embeddings: list[Tensor] = []
+
+    def make_views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The two views of each volume of a batch, (batch, 1, z, y, x) each."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # float32 inside mixed precision
+            first, second = (
+                self.views(batch["volume"], view_keys(self.seed, batch["epoch"], batch["draw"], view))
+                for view in (0, 1)
+            )
+        return first, second
+
+    def contrast(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, contrastive accuracy, and the embeddings (2 × batch, embed_dim) of a batch."""
+        embedding = self.encoder(torch.cat(self.make_views(batch)))
+        first, second = self.projector(embedding).chunk(2)
+        loss, accuracy = nt_xent(first, second, batch["subject"], self.temperature)
+        return loss, accuracy, embedding
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; logs the loss and how often a view's partner is its most similar key."""
+        loss, accuracy, _ = self.contrast(batch)
+        n = len(batch["scan"])
+        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        self.log("train/contrastive_accuracy", accuracy, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same on held-out subjects, with the same views every time (epoch 0's)."""
+        loss, accuracy, embedding = self.contrast(batch)
+        n = len(batch["scan"])
+        self.log("val/loss", loss, prog_bar=True, batch_size=n, sync_dist=True)
+        self.log("val/contrastive_accuracy", accuracy, batch_size=n, sync_dist=True)
+        self._val_embeddings.append(embedding[:n])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log whether the representation collapses: the embeddings' spread and effective rank."""
+        embedding, _ = gather_rows(torch.cat(self._val_embeddings).float())
+        self._val_embeddings.clear()
+        direction = F.normalize(embedding, dim=1)
+        # RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values.
+        singular = torch.linalg.svdvals(embedding)
+        p = singular / singular.sum().clamp(min=1e-12)
+        self.log("val/rankme", torch.exp(-(p * (p + 1e-7).log()).sum()))
+        self.log("val/embedding_sd", direction.std(dim=0).mean() * direction.shape[1] ** 0.5)
+
+    def configure_optimizers(self) -> Any:
+        """The configured optimiser over encoder and head."""
+        return self.optimizer.build(self.parameters(), int(self.trainer.estimated_stepping_batches))

@@ -1,0 +1,150 @@
+"""Classification and regression on an encoder: linear probe, fine-tuning, training from scratch.
+
+The three differ in two switches alone: the encoder's initial weights, and whether it is frozen. Frozen means that
+nothing of it moves, batch-norm statistics included (in the paper's code they do).
+"""
+
+from typing import Any, ClassVar, Literal
+
+import lightning.pytorch as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAUROC
+from torchmetrics.regression import MeanAbsoluteError
+
+from neuro_ssl.data.datamodule import Batch, SupervisedDataModule
+from neuro_ssl.errors import InputError
+from neuro_ssl.optim import Optimizer
+from neuro_ssl.views.intensity import standardise
+from neuro_ssl.views.random import view_keys
+
+
+class Supervised(L.LightningModule):
+    """A linear layer on an encoder's features, for one target.
+
+    Args:
+        encoder: volume (batch, 1, z, y, x) → features (batch, embed_dim), with attribute `embed_dim`.
+        views: augmentation of training volumes, or None.
+        optimizer: what to train with.
+        seed: of the views.
+        frozen: keep the encoder as it is and train the linear layer alone, on features computed once.
+        target_mean: of the training split; regression is trained on standardised targets.
+        target_sd: of the training split.
+        target: manifest column.
+        classes: for classification the two labels, the positive one second; None for regression.
+        unit: of a regression target, for tables and axes.
+    """
+
+    stage: ClassVar[str] = "downstream"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: nn.Module | None,
+        optimizer: Optimizer,
+        seed: int,
+        frozen: bool,
+        target_mean: float,
+        target_sd: float,
+        target: str,
+        classes: list[str] | None = None,
+        unit: str | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None and len(classes) != 2:
+            raise InputError(f"task.classes must name two labels, the positive one second; got {classes}")
+        if frozen and views is not None:
+            raise InputError("a frozen encoder's features are computed once, without augmentation: use views=none")
+        self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
+        self.frozen, self.classes, self.target, self.unit = frozen, classes, target, unit
+        self.kind: Literal["classification", "regression"] = "classification" if classes else "regression"
+        embed_dim = int(encoder.embed_dim)  # type: ignore[arg-type]
+        self.head = nn.Linear(embed_dim, 1)
+        # Frozen features keep whatever scale they have; the head sees them standardised over the training split.
+        self.register_buffer("feature_mean", torch.zeros(embed_dim))
+        self.register_buffer("feature_sd", torch.ones(embed_dim))
+        self.register_buffer("target_mean", torch.tensor(0.0 if classes else target_mean))
+        self.register_buffer("target_sd", torch.tensor(1.0 if classes else max(target_sd, 1e-6)))
+        self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
+        if frozen:
+            self.encoder.requires_grad_(False)
+
+    @property
+    def keep(self) -> dict[str, Any]:
+        """Which checkpoints to keep: the best on the validation split by what the paper chooses by, and the last."""
+        chosen = {"monitor": "val/auroc", "mode": "max"} if self.classes else {"monitor": "val/loss", "mode": "min"}
+        return {"save_last": True, **chosen}
+
+    def train(self, mode: bool = True) -> "Supervised":
+        """As `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """With a frozen encoder: compute all features once, and the scale that the head sees them at."""
+        if not self.frozen:
+            return
+        datamodule: SupervisedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule.cache_features(self.extract)
+        features = datamodule.datasets["train"].features
+        assert features is not None
+        self.feature_mean.copy_(features.mean(dim=0))
+        self.feature_sd.copy_(features.std(dim=0).clamp(min=1e-6))
+
+    @torch.no_grad()
+    def extract(self, volume: Tensor) -> Tensor:
+        """(batch, 1, z, y, x) on any device → the encoder's features (batch, embed_dim), in evaluation mode."""
+        self.encoder.eval()
+        volume = volume.to(self.device).float()
+        return self.encoder(standardise(volume, volume > 0)).float()  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, or standardised predictions: (batch,)."""
+        if "features" in batch:
+            features = batch["features"]
+        elif self.training and self.views is not None:
+            keys = view_keys(self.seed, batch["epoch"], batch["draw"], 0)
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                view = self.views(batch["volume"], keys)
+            features = self.encoder(view)
+        else:
+            volume = batch["volume"].float()
+            features = self.encoder(standardise(volume, volume > 0))
+        return self.head((features - self.feature_mean) / self.feature_sd).squeeze(1)  # type: ignore[no-any-return]
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Binary cross-entropy, or the squared error in units of the training targets' standard deviation."""
+        if self.classes:
+            return F.binary_cross_entropy_with_logits(output, target)
+        return F.mse_loss(output, (target - self.target_mean) / self.target_sd)
+
+    def natural(self, output: Tensor) -> Tensor:
+        """The probability of the positive class, or the prediction in the target's own unit."""
+        return output.sigmoid() if self.classes else output * self.target_sd + self.target_mean  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; logs the loss."""
+        loss = self.loss(self(batch), batch["target"])
+        n = len(batch["scan"])
+        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, and AUROC or the absolute error in natural units."""
+        output = self(batch)
+        n = len(batch["scan"])
+        self.log("val/loss", self.loss(output, batch["target"]), prog_bar=True, batch_size=n, sync_dist=True)
+        self.val_metric.update(self.natural(output), batch["target"].int() if self.classes else batch["target"])
+        self.log("val/auroc" if self.classes else "val/mae", self.val_metric, prog_bar=True, batch_size=n)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Per scan: its manifest row, the target, and the prediction in natural units."""
+        return {"scan": batch["scan"], "target": batch["target"], "prediction": self.natural(self(batch))}
+
+    def configure_optimizers(self) -> Any:
+        """The configured optimiser over what is not frozen."""
+        return self.optimizer.build(self.parameters(), int(self.trainer.estimated_stepping_batches))

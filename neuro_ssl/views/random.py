@@ -1,0 +1,71 @@
+"""Counter-based random numbers: each a pure function of a key and a counter, with no hidden state.
+
+A generator's stream depends on who drew before: on workers, ranks, restarts. Here the n-th number of a key is
+computed by hashing (key, n), so that it is the same on every device and in every order (the idea of Salmon et al.
+2011, "Parallel random numbers: as easy as 1, 2, 3"; here with the 32-bit mixer `lowbias32` of Wellons 2018, whose
+bias is far below what an augmentation could show).
+"""
+
+import math
+import zlib
+
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """`lowbias32` on 32-bit words held in int64; the second multiplier is written as negative so as not to overflow."""
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & _WORD
+    x = x ^ (x >> 15)
+    x = (x * (0x846CA68B - (1 << 32))) & _WORD
+    return x ^ (x >> 16)
+
+
+def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
+    """Keys of one view of each sample of a batch.
+
+    Args:
+        seed: the run's seed.
+        epoch: (batch,) integers.
+        draw: (batch,) integers, the sample's place in the epoch's order. A scan drawn twice has two.
+        view: 0 or 1 for the two views of contrastive learning.
+
+    Returns:
+        (batch, 2) int64, two 32-bit words a sample.
+    """
+    words = []
+    for word in (0x243F6A88, 0x85A308D3):  # two independent chains, started from the digits of π
+        h = _mix(torch.full_like(draw, (seed ^ word) & _WORD))
+        for part in (epoch, draw, torch.full_like(draw, view)):
+            h = _mix(((h * 31) + part) & _WORD)
+        words.append(h)
+    return torch.stack(words, dim=1)
+
+
+def uniform(keys_B2: Tensor, stream: str, *shape: int) -> Tensor:
+    """Uniform numbers in [0, 1), (batch, *shape) in float32; another `stream` name gives independent ones."""
+    name = zlib.crc32(stream.encode())
+    first_B1 = _mix(keys_B2[:, :1] ^ name)
+    second_B1 = _mix(keys_B2[:, 1:] ^ ((name * 0x9E3779B1) & _WORD))
+    counter_1n = torch.arange(math.prod(shape), device=keys_B2.device)[None]
+    bits_Bn = _mix((_mix(counter_1n ^ first_B1) + second_B1) & _WORD)
+    return ((bits_Bn >> 8).to(torch.float32) * 2**-24).view(-1, *shape)
+
+
+def normal(keys_B2: Tensor, stream: str, *shape: int) -> Tensor:
+    """Standard normal numbers, (batch, *shape) in float32, by the Box–Muller transform."""
+    radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape)))
+    return radius * torch.cos(2 * math.pi * uniform(keys_B2, stream + "/angle", *shape))
+
+
+def between(keys_B2: Tensor, stream: str, low: float, high: float) -> Tensor:
+    """One uniform number in [low, high) a sample, (batch,)."""
+    return low + (high - low) * uniform(keys_B2, stream, 1)[:, 0]
+
+
+def happens(keys_B2: Tensor, stream: str, probability: float) -> Tensor:
+    """(batch,) booleans, each true with the given probability."""
+    return uniform(keys_B2, stream + "/happens", 1)[:, 0] < probability

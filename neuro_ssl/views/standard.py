@@ -1,0 +1,85 @@
+"""Our views: mild in geometry, so that what a diagnosis rests on survives, broad in intensity.
+
+The paper's crops keep 22 % of the volume on average and stretch the axes by a factor of two against each other,
+which destroys the sizes and proportions that age, sex and atrophy show in. These keep proportions (one scale for all
+axes) and most of the brain, and vary what scanners vary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from neuro_ssl.views.geometry import choose_crop, resample, view_matrix
+from neuro_ssl.views.intensity import blur, cutout, gamma, noise, per_sample, standardise
+from neuro_ssl.views.random import between, happens, uniform
+
+
+class Standard(nn.Module):
+    """One random view of each volume.
+
+    Args:
+        crop_scale: side of the crop, as a range of fractions of the volume's side; the crop is resized back.
+        flip_probability: of the left–right flip.
+        rotation_degrees: largest angle about each axis, both ways.
+        gamma_range: of the exponent over the view's own intensity range.
+        contrast_range: of the factor on deviations from the brain's mean, before noise (white matter is near 1).
+        noise_sd: largest standard deviation of the Rician noise, in units of the white-matter level.
+        blur_sigma_voxels: largest Gaussian blur.
+        cutout_side: side of the box taken out, as a fraction of the volume's side.
+        probability: of each of gamma, contrast, noise, blur and cutout.
+        min_brain: share of the brain that a crop must show; else it is redrawn.
+        redraws: candidate crops for each view; after that, the centre.
+    """
+
+    def __init__(
+        self,
+        crop_scale: tuple[float, float] = (0.8, 1.0),
+        flip_probability: float = 0.5,
+        rotation_degrees: float = 10.0,
+        gamma_range: tuple[float, float] = (0.7, 1.4),
+        contrast_range: tuple[float, float] = (0.75, 1.25),
+        noise_sd: float = 0.1,
+        blur_sigma_voxels: float = 1.0,
+        cutout_side: float = 0.25,
+        probability: float = 0.5,
+        min_brain: float = 0.25,
+        redraws: int = 8,
+    ) -> None:
+        super().__init__()
+        self.crop_scale = crop_scale
+        self.flip_probability = flip_probability
+        self.rotation_degrees = rotation_degrees
+        self.gamma_range = gamma_range
+        self.contrast_range = contrast_range
+        self.noise_sd = noise_sd
+        self.blur_sigma_voxels = blur_sigma_voxels
+        self.cutout_side = cutout_side
+        self.probability = probability
+        self.min_brain = min_brain
+        self.redraws = redraws
+
+    def forward(self, volume: Tensor, keys: Tensor) -> Tensor:
+        """(batch, 1, z, y, x), brain > 0, and keys (batch, 2) → standardised views of the same shape, float32."""
+        volume = volume.float()
+        full_3 = torch.tensor(volume.shape[:1:-1], device=volume.device)
+        low, high = self.crop_scale
+        scale_BK1 = low + (high - low) * uniform(keys, "crop/scale", self.redraws, 1)
+        sizes_BK3 = (scale_BK1 * full_3).round().long()
+        starts_BK3 = (uniform(keys, "crop/start", self.redraws, 3) * (full_3 - sizes_BK3 + 1)).long()
+        start_B3, size_B3 = choose_crop(volume, starts_BK3, sizes_BK3, self.min_brain)
+
+        angle_B3 = (2 * uniform(keys, "rotation", 3) - 1) * self.rotation_degrees
+        flip_B = happens(keys, "flip", self.flip_probability)
+        matrix_B34 = view_matrix(start_B3, size_B3, flip_B, angle_B3.deg2rad(), volume.shape[2:])
+        image, mask = resample(volume, matrix_B34)
+
+        image = gamma(image, self._sometimes(keys, "gamma", *self.gamma_range, otherwise=1))
+        mean = torch.where(mask, image, 0).sum(dim=(2, 3, 4)) / mask.sum(dim=(2, 3, 4)).clamp(min=1)
+        factor_B = self._sometimes(keys, "contrast", *self.contrast_range, otherwise=1)
+        image = per_sample(mean[:, 0]) + (image - per_sample(mean[:, 0])) * per_sample(factor_B)
+        image = blur(image, mask, self._sometimes(keys, "blur", 0, self.blur_sigma_voxels, otherwise=0))
+        image = noise(image, keys, self._sometimes(keys, "noise", 0, self.noise_sd, otherwise=0))
+        mask = cutout(mask, keys, self._sometimes(keys, "cutout", self.cutout_side, self.cutout_side, otherwise=0))
+        return standardise(image, mask)
+
+    def _sometimes(self, keys: Tensor, stream: str, low: float, high: float, *, otherwise: float) -> Tensor:
+        return torch.where(happens(keys, stream, self.probability), between(keys, stream, low, high), otherwise)

@@ -1,0 +1,118 @@
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+
+from neuro_ssl.config import CONF_DIR, check_components
+from neuro_ssl.errors import InputError
+from neuro_ssl.train import SUPPLIED
+
+CONF = Path(CONF_DIR)
+GROUPS = ("dataset", "encoder", "views", "task", "strategy", "logger")
+RECIPES = sorted(
+    str(file.relative_to(CONF / "experiment").with_suffix("")) for file in CONF.glob("experiment/**/*.yaml")
+)
+
+
+def composed(*overrides):
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return cfg
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_composes_and_binds(recipe):
+    check_components(composed(f"+experiment={recipe}", "weights=somewhere"), SUPPLIED)
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+)
+def test_every_choice_composes_and_binds(choice):
+    check_components(composed(choice), SUPPLIED)
+
+
+def nodes():
+    for file in sorted(CONF.glob("**/*.yaml")):
+        if "experiment" in file.parts:
+            continue
+        stack = [(file.stem, yaml.safe_load(file.read_text()) or {})]
+        while stack:
+            name, node = stack.pop()
+            if "_target_" in node and node["_target_"].startswith("neuro_ssl."):
+                yield pytest.param(node, id=f"{file.parent.name}/{name}")
+            stack += [(key, value) for key, value in node.items() if isinstance(value, dict)]
+
+
+@pytest.mark.parametrize("node", nodes())
+def test_yaml_lists_every_parameter_with_its_default(node):
+    parameters = inspect.signature(get_object(node["_target_"])).parameters
+    supplied = {name for names in SUPPLIED.values() for name in names} - set(node)
+    assert set(parameters) - supplied == set(node) - {"_target_"}
+    for name, value in node.items():
+        default = parameters[name].default if name in parameters else None
+        interpolated = isinstance(value, str) and "${" in value
+        if name != "_target_" and default is not inspect.Parameter.empty and not interpolated:
+            default = list(default) if isinstance(default, tuple) else default
+            # A constructor's None or empty default may stand for something that a file then spells out.
+            assert value == default or CHOSEN.get((node["_target_"].rsplit(".")[-1], name)) is not None, name
+
+
+# Parameters in which files differ from the constructor on purpose: that is what the choice is about.
+CHOSEN = {
+    ("Supervised", "classes"): "the task",
+    ("Supervised", "unit"): "the task",
+    ("BIDSDataset", "cohort"): "the cohort",
+    ("BIDSDataset", "grid"): "the simulated cohort is small",
+    ("BIDSDataset", "mask_derivative"): "the simulated cohort has masks",
+}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+task.temprature=0.1", "task.temprature is not a parameter .* did you mean temperature"),
+        ("task.temperature=warm", "task.temperature='warm'"),
+        ("task.projector_dims=[512,x]", "task.projector_dims"),
+        ("encoder.stem_stride=2.5", "encoder.stem_stride=2.5"),
+        ("encoder.norm=layer", "encoder.norm='layer'"),
+        ("+encoder.dropout=0.1", "encoder.dropout is not a parameter"),
+        ("+views.rotation=3", "views.rotation is not a parameter .* did you mean rotation_degrees"),
+        ("+optimizer.lr=0.1", "optimizer.lr is not a parameter"),
+        ("optimizer.algorithm=sgd", "optimizer.algorithm='sgd'"),
+        ("+trainer.max_epoch=3", "trainer.max_epoch is not a parameter .* did you mean max_epochs"),
+        ("trainer.max_epochs=many", "trainer.max_epochs='many'"),
+        ("+logger.wandb.projekt=x", "logger.wandb.projekt is not a parameter .* did you mean project"),
+        ("+task.encoder=x", "task.encoder is not a parameter"),
+        ("task._target_=neuro_ssl.tasks.Nothing", "task._target_: cannot import neuro_ssl.tasks.Nothing"),
+        ("~task.target", "task.target is missing"),
+        ("dataset.grid=[1]", "dataset.grid"),
+    ],
+)
+def test_components_refuse(override, message):
+    task = "task=brain_age" if "target" in override else "task=simclr"
+    with pytest.raises(InputError, match=message):
+        check_components(composed(task, override), SUPPLIED)
+
+
+@pytest.mark.parametrize(
+    "key", ["sed=1", "+sed=1", "batch_size=many", "frozen=perhaps", "encodr=resnet18", "task=simcrl"]
+)
+def test_top_level_keys_and_choices_are_refused(key):
+    with pytest.raises(Exception, match=key.lstrip("+").split("=")[0]):
+        composed(key)
+
+
+def test_a_misspelt_key_in_a_file_is_refused(tmp_path, command, capsys):
+    for name, content in {"top": "bach_size: 3", "nested": "task: {temprature: 0.1}"}.items():
+        (tmp_path / "experiment").mkdir(exist_ok=True)
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
+        with pytest.raises(SystemExit) as stop:
+            command("train", "--config-dir", tmp_path, f"+experiment={name}")
+        assert stop.value.code == 1
+        assert {"top": "bach_size", "nested": "did you mean temperature"}[name] in capsys.readouterr().err
