@@ -11,14 +11,14 @@ import json
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuro_ssl.errors import InputError
@@ -94,12 +94,13 @@ class ReportConfig:
     output: str = MISSING
 
 
-for _name, _schema in {
+_SCHEMAS: dict[str, Any] = {
     "simulate": SimulateConfig,
     "preprocess": PreprocessConfig,
     "train": TrainConfig,
     "report": ReportConfig,
-}.items():
+}
+for _name, _schema in _SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
@@ -113,6 +114,7 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
     def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
         def run(cfg: DictConfig) -> None:
             try:
+                _check_top_level(cfg, [field.name for field in fields(_SCHEMAS[name])])
                 main(cfg)
             except (InputError, OmegaConfBaseException) as error:
                 if cfg.debug:
@@ -135,10 +137,26 @@ def plain(node: Any) -> Any:
     Raises:
         InputError: a mandatory key (`???`) is still without a value.
     """
+    if not isinstance(node, DictConfig | ListConfig):
+        return node
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
+
+
+def _check_top_level(cfg: DictConfig, known: list[str]) -> None:
+    for key in map(str, cfg):  # Hydra lets `+key=value` past the schema
+        if key not in known:
+            raise InputError(f"{key} is not a key of this command; {_suggestion(key, known)}")
+
+
+def build(node: dict[str, Any] | None, **supplied: Any) -> Any:
+    """The component that a plain node describes; None for none.
+
+    (Hydra's `instantiate` alone would turn supplied arguments that are dataclasses into configuration.)
+    """
+    return None if node is None else hydra.utils.instantiate(node, _partial_=True)(**supplied)
 
 
 def choices() -> dict[str, str]:
@@ -186,14 +204,17 @@ def _check_component(key: str, node: Any, supplied: frozenset[str]) -> None:
     given = {name: value for name, value in node.items() if not (name.startswith("_") and name.endswith("_"))}
     for name, value in given.items():
         if name not in open_to:
-            close = difflib.get_close_matches(name, open_to, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(open_to) or 'none'}"
-            raise InputError(f"{key}.{name} is not a parameter of {target}; {meant}")
+            raise InputError(f"{key}.{name} is not a parameter of {target}; {_suggestion(name, open_to)}")
         if name in hints:
             _check_value(f"{key}.{name}", value, hints[name])
     missing = [n for n in open_to if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         raise InputError(f"{key}.{missing[0]} is missing: {target} needs it")
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'none'}"
 
 
 def _check_value(key: str, value: Any, hint: Any) -> None:

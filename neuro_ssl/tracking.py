@@ -5,7 +5,7 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -18,20 +18,21 @@ class MetricsCSV(Logger):
 
     Args:
         directory: the run directory.
+        name: of the run.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, name: str) -> None:
         super().__init__()
-        self.file = Path(directory) / "metrics.csv"
+        self.file, self._name = Path(directory) / "metrics.csv", name
 
     @property
     def name(self) -> str:
-        """What kind of logger this is."""
-        return "csv"
+        """Name of the run."""
+        return self._name
 
     @property
     def version(self) -> str:
-        """Runs are told apart by their directories."""
+        """A run has one history."""
         return ""
 
     @rank_zero_only
@@ -55,7 +56,9 @@ class MetricsCSV(Logger):
             writer.writerows(rows)
 
 
-def wandb_logger(directory: str, name: str, project: str = "neuro_ssl", mode: str = "auto") -> WandbLogger:
+def wandb_logger(
+    directory: str, name: str, project: str = "neuro_ssl", mode: Literal["auto", "online", "offline"] = "auto"
+) -> WandbLogger:
     """Weights & Biases; without an account it works offline, and asks nothing.
 
     Args:
@@ -64,16 +67,18 @@ def wandb_logger(directory: str, name: str, project: str = "neuro_ssl", mode: st
         project: on the dashboard.
         mode: `online`, `offline`, or `auto`: online when a key is configured.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
 
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        has_key = wandb.login(prompt=False, verify=False)
+        mode = "online" if has_key and os.environ.get("WANDB_MODE", "online") == "online" else "offline"
     logger = WandbLogger(
         project=project,
         name=name,
         save_dir=directory,
         offline=mode == "offline",
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=mode == "offline"),
+        settings=wandb.Settings(mode=mode, console="off"),
     )
     if mode == "offline":
         print(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")

@@ -6,13 +6,19 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuro_ssl.config import TrainConfig, check_components, choices, entry_point, overridden, plain
+from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, overridden, plain
 from neuro_ssl.errors import InputError
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.data.store import VolumeStore
 
+# Trainer arguments that are not for users to choose.
+TRAINER = {
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,  # its numbers would enter the history
+    "use_distributed_sampler": False,  # ours shares out global batches; Lightning's would pad the last one
+}
 # What the code passes when it builds each component; every other parameter comes from the configuration.
 SUPPLIED = {
     "dataset": (),
@@ -20,7 +26,7 @@ SUPPLIED = {
     "views": (),
     "optimizer": (),
     "task": ("encoder", "views", "optimizer", "seed", "frozen", "target_mean", "target_sd"),
-    "trainer": ("callbacks", "logger", "default_root_dir", "use_distributed_sampler"),
+    "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
 }
 # What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead.
@@ -34,10 +40,10 @@ def main(cfg: TrainConfig) -> None:
     check_components(cfg, SUPPLIED)
 
     import lightning.pytorch as L
-    from hydra.utils import get_class, instantiate
+    from hydra.utils import get_class
     from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
-    from neuro_ssl.callbacks import ViewExamples
+    from neuro_ssl.callbacks import Progress, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
@@ -47,7 +53,7 @@ def main(cfg: TrainConfig) -> None:
 
     quiet_libraries()
     config = plain(cfg)
-    store = VolumeStore.find(instantiate(config["dataset"]).store_dir, cfg.grid)
+    store = VolumeStore.find(build(config["dataset"]).store_dir, cfg.grid)
     weights = Weights.load(cfg.weights) if cfg.weights else None
     if weights:
         if overridden("encoder"):
@@ -63,15 +69,15 @@ def main(cfg: TrainConfig) -> None:
         return
 
     L.seed_everything(cfg.seed, verbose=False)
-    encoder = instantiate(config["encoder"])
+    encoder = build(config["encoder"])
     if weights:
         weights.into(encoder)
     task_class = get_class(cfg.task._target_)
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     parts = {
         "encoder": encoder,
-        "views": instantiate(config["views"]),
-        "optimizer": instantiate(config["optimizer"]),
+        "views": build(config["views"]),
+        "optimizer": build(config["optimizer"]),
         "seed": cfg.seed,
     }
     datamodule: SSLDataModule | SupervisedDataModule
@@ -81,22 +87,24 @@ def main(cfg: TrainConfig) -> None:
         datamodule = SupervisedDataModule(store, config["task"]["target"], config["task"]["classes"], **loading)
         mean, sd = datamodule.target_statistics
         parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
-    task = instantiate(config["task"], **parts)
+    task = build(config["task"], **parts)
 
     run.begin(record(cfg, task, store, weights), config)
     print(f"{run.path}\n  {datamodule}")
     checkpoint = ModelCheckpoint(run.checkpoints, "best", **task.keep)
-    callbacks = [checkpoint, LearningRateMonitor("step")]
+    callbacks = [checkpoint, LearningRateMonitor("step"), Progress()]
     if task_class.stage == "pretraining":
         callbacks.append(ViewExamples(run.path))
-    trainer = instantiate(
+    trainer = build(
         config["trainer"],
         callbacks=callbacks,
-        logger=[instantiate(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
+        logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
-        use_distributed_sampler=False,  # ours shares out global batches; Lightning's would pad the last one
+        **TRAINER,
     )
 
+    if cfg.frozen:
+        task.cache_features(datamodule, trainer.strategy.root_device)
     trainer.fit(task, datamodule)
     if isinstance(datamodule, SupervisedDataModule):
         # The test split is opened here, once, with the weights that the validation split chose.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuro_ssl.data.datamodule import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
-from neuro_ssl.evaluation import score_predictions
+from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised
 
 Outputs = dict[str, list[dict[str, Tensor]]]

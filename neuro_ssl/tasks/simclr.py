@@ -41,7 +41,7 @@ class SimCLR(L.LightningModule):
         views: nn.Module | None,
         optimizer: Optimizer,
         seed: int,
-        projector_dims: list[int] | None = None,
+        projector_dims: tuple[int, ...] = (512, 64),
         temperature: float = 0.5,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class SimCLR(L.LightningModule):
         self.temperature = temperature
         layers: list[nn.Module] = []
         width = int(encoder.embed_dim)  # type: ignore[arg-type]
-        for i, dim in enumerate([512, 64] if projector_dims is None else projector_dims):
+        for i, dim in enumerate(projector_dims):
             layers += [nn.ReLU()] if i else []
             layers.append(nn.Linear(width, dim, bias=False))
             width = dim

@@ -84,12 +84,14 @@ class Supervised(L.LightningModule):
             self.encoder.eval()
         return self
 
-    def on_fit_start(self) -> None:
-        """With a frozen encoder: compute all features once, and the scale that the head sees them at."""
-        if not self.frozen:
-            return
-        datamodule: SupervisedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        datamodule.cache_features(self.extract)
+    def cache_features(self, datamodule: SupervisedDataModule, device: torch.device) -> None:
+        """For a frozen encoder: compute all features once, and the scale that the head sees them at.
+
+        Args:
+            datamodule: whose volumes are replaced by features, before a trainer asks for its loaders.
+            device: where to compute them.
+        """
+        datamodule.cache_features(self.to(device).extract)
         features = datamodule.datasets["train"].features
         assert features is not None
         self.feature_mean.copy_(features.mean(dim=0))

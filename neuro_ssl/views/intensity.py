@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro_ssl.views.random import normal, uniform
+from neuro_ssl.views.random import normal_pair, uniform
 
 
 def per_sample(parameter_B: Tensor) -> Tensor:
@@ -35,10 +35,9 @@ def gamma(image: Tensor, exponent_B: Tensor) -> Tensor:
 
 def noise(image: Tensor, keys_B2: Tensor, sd_B: Tensor) -> Tensor:
     """Rician noise (Gudbjartsson & Patz 1995): Gaussian in both channels of the complex signal, then the magnitude."""
-    shape = image.shape[1:]
-    real = image + per_sample(sd_B) * normal(keys_B2, "noise/real", *shape)
-    imaginary = per_sample(sd_B) * normal(keys_B2, "noise/imaginary", *shape)
-    return torch.where(per_sample(sd_B) > 0, torch.sqrt(real.square() + imaginary.square()), image)
+    real, imaginary = normal_pair(keys_B2, "noise", *image.shape[1:])
+    sd = per_sample(sd_B)
+    return torch.where(sd > 0, torch.hypot(image + sd * real, sd * imaginary), image)
 
 
 def blur(image: Tensor, mask: Tensor, sigma_voxels_B: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 A generator's stream depends on who drew before: on workers, ranks, restarts. Here the n-th number of a key is
 computed by hashing (key, n), so that it is the same on every device and in every order (the idea of Salmon et al.
 2011, "Parallel random numbers: as easy as 1, 2, 3"; here with the 32-bit mixer `lowbias32` of Wellons 2018, whose
-bias is far below what an augmentation could show).
+bias is far below what an augmentation could show). Words are int32, whose products wrap around as the mixer wants.
 """
 
 import math
@@ -12,16 +12,20 @@ import zlib
 import torch
 from torch import Tensor
 
-_WORD = 0xFFFFFFFF
+
+def _word(x: int) -> int:
+    """The int32 with the low 32 bits of x."""
+    return (x & 0xFFFFFFFF) - ((x & 0x80000000) << 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """`lowbias32` on 32-bit words held in int64; the second multiplier is written as negative so as not to overflow."""
-    x = x ^ (x >> 16)
-    x = (x * 0x7FEB352D) & _WORD
-    x = x ^ (x >> 15)
-    x = (x * (0x846CA68B - (1 << 32))) & _WORD
-    return x ^ (x >> 16)
+    """`lowbias32`; shifts of int32 carry the sign along, which the masks take off again."""
+    x = x ^ ((x >> 16) & 0xFFFF)
+    x *= 0x7FEB352D
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _word(0x846CA68B)
+    x ^= (x >> 16) & 0xFFFF
+    return x
 
 
 def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
@@ -34,13 +38,14 @@ def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
         view: 0 or 1 for the two views of contrastive learning.
 
     Returns:
-        (batch, 2) int64, two 32-bit words a sample.
+        (batch, 2) int32, two words a sample.
     """
+    epoch, draw = epoch.to(torch.int32), draw.to(torch.int32)
     words = []
-    for word in (0x243F6A88, 0x85A308D3):  # two independent chains, started from the digits of π
-        h = _mix(torch.full_like(draw, (seed ^ word) & _WORD))
-        for part in (epoch, draw, torch.full_like(draw, view)):
-            h = _mix(((h * 31) + part) & _WORD)
+    for start in (0x243F6A88, 0x85A308D3):  # two independent chains, started from the digits of π
+        h = _mix(torch.full_like(draw, _word(seed ^ start)))
+        for part in (epoch, draw, view):
+            h = _mix(h * 31 + part)
         words.append(h)
     return torch.stack(words, dim=1)
 
@@ -48,17 +53,18 @@ def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
 def uniform(keys_B2: Tensor, stream: str, *shape: int) -> Tensor:
     """Uniform numbers in [0, 1), (batch, *shape) in float32; another `stream` name gives independent ones."""
     name = zlib.crc32(stream.encode())
-    first_B1 = _mix(keys_B2[:, :1] ^ name)
-    second_B1 = _mix(keys_B2[:, 1:] ^ ((name * 0x9E3779B1) & _WORD))
-    counter_1n = torch.arange(math.prod(shape), device=keys_B2.device)[None]
-    bits_Bn = _mix((_mix(counter_1n ^ first_B1) + second_B1) & _WORD)
-    return ((bits_Bn >> 8).to(torch.float32) * 2**-24).view(-1, *shape)
+    first_B1 = _mix(keys_B2[:, :1] ^ _word(name))
+    second_B1 = _mix(keys_B2[:, 1:] ^ _word(name * 0x9E3779B1))
+    counter_1n = torch.arange(math.prod(shape), device=keys_B2.device, dtype=torch.int32)[None]
+    bits_Bn = _mix(_mix(counter_1n ^ first_B1) + second_B1)
+    return ((bits_Bn >> 8) & 0xFFFFFF).to(torch.float32).mul_(2**-24).view(-1, *shape)
 
 
-def normal(keys_B2: Tensor, stream: str, *shape: int) -> Tensor:
-    """Standard normal numbers, (batch, *shape) in float32, by the Box–Muller transform."""
+def normal_pair(keys_B2: Tensor, stream: str, *shape: int) -> tuple[Tensor, Tensor]:
+    """Two independent standard normal numbers, (batch, *shape) each in float32, by the Box–Muller transform."""
     radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape)))
-    return radius * torch.cos(2 * math.pi * uniform(keys_B2, stream + "/angle", *shape))
+    angle = uniform(keys_B2, stream + "/angle", *shape) * (2 * math.pi)
+    return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
 def between(keys_B2: Tensor, stream: str, low: float, high: float) -> Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy.stats import kstest
 
-from neuro_ssl.views.random import happens, normal, uniform, view_keys
+from neuro_ssl.views.random import happens, normal_pair, uniform, view_keys
 
 
 def keys(n, *, seed=0, epoch=0, view=0):
@@ -12,7 +12,10 @@ def keys(n, *, seed=0, epoch=0, view=0):
 def test_numbers_have_their_distributions():
     k = keys(2000)
     assert kstest(uniform(k, "a", 10).flatten().numpy(), "uniform").pvalue > 1e-3
-    assert kstest(normal(k, "a", 10).flatten().numpy(), "norm").pvalue > 1e-3
+    pair = normal_pair(k, "a", 10)
+    for numbers in pair:
+        assert kstest(numbers.flatten().numpy(), "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(pair[0].flatten(), pair[1].flatten())[0, 1]) < 0.03
     assert abs(happens(k, "a", 0.3).float().mean() - 0.3) < 0.04
 
 

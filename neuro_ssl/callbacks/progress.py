@@ -1,0 +1,49 @@
+"""One progress bar for the whole run: steps done, time left, the last metrics."""
+
+import sys
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class Progress(ProgressBar):
+    """Counts the run's optimiser steps. In a log file it writes a line every half minute instead of redrawing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: tqdm[Any] | None = None
+
+    def disable(self) -> None:
+        """Nothing to switch off: only the first process draws."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start where training starts, which after a restart isn't at zero."""
+        if trainer.is_global_zero:
+            self.bar = tqdm(
+                total=int(trainer.estimated_stepping_batches),
+                initial=trainer.global_step,
+                desc="training",
+                unit="step",
+                mininterval=0.1 if sys.stderr.isatty() else 30,
+                dynamic_ncols=True,
+            )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Move on."""
+        if self.bar is not None:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the epoch's metrics."""
+        if self.bar is not None:
+            metrics = self.get_metrics(trainer, pl_module)
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
+            self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}", refresh=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the bar as it ended."""
+        if self.bar is not None:
+            self.bar.refresh()
+            self.bar.close()

@@ -1,0 +1,1 @@
+"""Cohorts, their manifests and splits, and the volume stores that training reads."""

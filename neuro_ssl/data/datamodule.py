@@ -1,0 +1,223 @@
+"""Batches of scans from a volume store, for pretraining and for supervised tasks.
+
+A batch is a dictionary of tensors:
+    volume: (batch, 1, z, y, x) float16, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
+    scan: (batch,) row of the scan in the store's manifest.
+    subject: (batch,) integer code of its subject, the same in every process.
+    epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
+    target: (batch,) float32, for supervised tasks: the value, or 1 for the second class.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as L
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from neuro_ssl.data.samplers import BatchSampler, Draw
+from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.errors import InputError
+
+Split = Literal["train", "val", "test"]
+Batch = dict[str, Tensor]
+
+
+class ScanDataset(Dataset[Batch]):
+    """Scans of a store; indexed by a list of draws, it returns a whole batch.
+
+    Args:
+        store: where the volumes are.
+        scans: rows of the store's manifest, whose index is kept as the scan's number.
+        target: one value a row, or None.
+    """
+
+    def __init__(self, store: VolumeStore, scans: pd.DataFrame, target: Tensor | None = None) -> None:
+        self.store = store
+        self.volumes = list(scans["volume"])
+        self.scan = torch.as_tensor(scans.index.to_numpy(copy=True))
+        codes = pd.factorize(store.manifest["subject_id"], sort=True)[0]
+        self.subject = torch.as_tensor(codes[scans.index])
+        self.target = target
+        self.features: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, draws: list[Draw]) -> Batch:
+        rows = [draw.row for draw in draws]
+        batch = {
+            "scan": self.scan[rows],
+            "subject": self.subject[rows],
+            "epoch": torch.tensor([draw.epoch for draw in draws]),
+            "draw": torch.tensor([draw.position for draw in draws]),
+        }
+        if self.features is not None:
+            batch["features"] = self.features[rows]
+        else:
+            volumes = np.stack([self.store.read(self.volumes[row]) for row in rows])
+            batch["volume"] = torch.from_numpy(volumes)[:, None]
+        if self.target is not None:
+            batch["target"] = self.target[rows]
+        return batch
+
+
+class ScanDataModule(L.LightningDataModule):
+    """What both kinds of training share: three splits of one store, and how they are loaded.
+
+    Args:
+        store: an open volume store.
+        batch_size: scans a step over all processes.
+        num_workers: loading processes a rank; 0 loads in the training process.
+        seed: of the order in which training scans are drawn.
+    """
+
+    def __init__(self, store: VolumeStore, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
+        self.datasets: dict[Split, ScanDataset] = {}
+
+    def scans(self, split: Split) -> pd.DataFrame:
+        """The manifest rows of a split.
+
+        Raises:
+            InputError: there are none.
+        """
+        manifest = self.store.manifest
+        rows = manifest[manifest["split"] == split]
+        if rows.empty:
+            raise InputError(f"{self.store.path}: no scan has split={split}; run preprocess again with larger splits")
+        return rows
+
+    def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Batch]:
+        """Batches of one split, shared out over the trainer's processes."""
+        dataset = self.datasets[split]
+        sampler = BatchSampler(
+            len(dataset),
+            self.batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        # The sampler makes whole batches (batch_size=None switches torch's own batching off), and as the loader's
+        # `sampler` it is where Lightning sets the epoch.
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers if dataset.features is None else 0,
+            persistent_workers=self.num_workers > 0 and dataset.features is None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(dataset)} {split}" for split, dataset in self.datasets.items())
+        return f"cohort {self.store.cohort} at {self.store.grid.name}, scans: {counts}"
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training scans in a new order each epoch."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation scans in the manifest's order."""
+        return self.loader("val")
+
+
+class SSLDataModule(ScanDataModule):
+    """Pretraining: scans without labels, of `split=train` alone, so that a cohort can serve both stages."""
+
+    def __init__(self, store: VolumeStore, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+        super().__init__(store, batch_size, num_workers, seed)
+        self.datasets = {split: ScanDataset(self.store, self.scans(split)) for split in ("train", "val")}
+
+
+class SupervisedDataModule(ScanDataModule):
+    """Scans with a target; scans whose target is missing are left out.
+
+    Args:
+        store: an open volume store.
+        target: manifest column.
+        classes: for classification the two labels, the positive one second; None for regression.
+        batch_size: see `ScanDataModule`, as the others.
+
+    Raises:
+        InputError: an unknown column, a label that is neither class, a split without labelled scans, or for
+            classification a split with one class alone.
+    """
+
+    def __init__(
+        self,
+        store: VolumeStore,
+        target: str,
+        classes: list[str] | None,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(store, batch_size, num_workers, seed)
+        self.target, self.classes = target, classes
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        self.datasets = {split: self._dataset(split) for split in splits}
+
+    def _dataset(self, split: Split) -> ScanDataset:
+        manifest = self.store.path / "manifest.parquet"
+        scans = self.scans(split)
+        if self.target not in scans:
+            known = ", ".join(str(column) for column in scans)
+            raise InputError(f"{manifest}: no column {self.target!r} to learn; there are {known}")
+        scans = scans[scans[self.target].notna()]
+        if scans.empty:
+            raise InputError(f"{manifest}: no scan of split={split} has a value in column {self.target!r}")
+        return ScanDataset(self.store, scans, torch.tensor(self._encode(scans, split, manifest)))
+
+    def _encode(
+        self, scans: pd.DataFrame, split: Split, manifest: Path
+    ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+        values = scans[self.target]
+        if self.classes is None:
+            return values.to_numpy(np.float32)
+        unknown = sorted(set(values.astype(str)) - set(self.classes))
+        if unknown:
+            raise InputError(
+                f"{manifest}: column {self.target!r} holds {', '.join(unknown)}, not in task.classes={self.classes}; "
+                "map them with dataset.values when preprocessing, or blank them"
+            )
+        encoded = (values.astype(str) == self.classes[1]).to_numpy(np.float32)
+        if encoded.min() == encoded.max():
+            raise InputError(
+                f"{manifest}: split={split} holds only {values.iloc[0]} in column {self.target!r}; "
+                "classification needs both classes in every split"
+            )
+        return encoded
+
+    @property
+    def target_statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training scans' targets."""
+        target = self.datasets["train"].target
+        assert target is not None
+        return float(target.double().mean()), float(target.double().std(correction=0))
+
+    def cache_features(self, extract: Callable[[Tensor], Tensor]) -> None:
+        """Replace the volumes of all splits by features, computed once: for an encoder that doesn't change.
+
+        Args:
+            extract: volume (batch, 1, z, y, x) on the CPU → features (batch, embed_dim).
+        """
+        todo = [dataset for dataset in self.datasets.values() if dataset.features is None]
+        with tqdm(total=sum(map(len, todo)), desc="features", unit="scan", disable=not todo) as bar:
+            for dataset in todo:
+                parts = []
+                for draws in BatchSampler(len(dataset), self.batch_size):
+                    parts.append(extract(dataset[draws]["volume"]).cpu())
+                    bar.update(len(draws))
+                dataset.features = torch.cat(parts)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test scans in the manifest's order."""
+        return self.loader("test")

@@ -1,0 +1,138 @@
+"""Train, validation and test splits of subjects, never of scans: exact shares, balanced, stable as a cohort grows."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from neuro_ssl.data.manifest import SPLITS
+from neuro_ssl.data.tabular import read_table
+from neuro_ssl.errors import InputError
+
+AGE_BINS = 5  # quantiles of a numeric column; fewer subjects a bin than splits would balance nothing
+
+
+def assign_splits(
+    subjects: pd.DataFrame,
+    shares: Mapping[str, float],
+    stratify: Sequence[str] = (),
+    seed: int = 0,
+    existing: Mapping[str, str] | None = None,
+) -> pd.Series:
+    """Hand every subject to a split.
+
+    Subjects are walked through stratum by stratum, in a seeded random order within each, and each goes to the split
+    that lags most behind its share; so every stratum is divided nearly proportionally, and the whole exactly.
+    The result depends on which subjects there are, not on their order.
+
+    Args:
+        subjects: one row a subject, indexed by subject id, with the columns to stratify by where they are known.
+        shares: fraction of the subjects for train, val and test; a share of 0 makes no such split.
+        stratify: columns to balance, quantiles of them where they are numeric; a column that is not there is ignored.
+        seed: of the order within a stratum.
+        existing: splits from an earlier run; those subjects keep them.
+
+    Returns:
+        The split of each subject, with the index of `subjects`.
+
+    Raises:
+        InputError: shares that are not fractions adding up to 1, or too few subjects for every split to get one.
+    """
+    if not set(shares) <= set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError(f"splits must be fractions for {', '.join(SPLITS)} that add up to 1, got {dict(shares)}")
+    shares = {split: shares[split] for split in SPLITS if shares.get(split)}
+    kept = {subject: split for subject, split in (existing or {}).items() if subject in subjects.index}
+
+    wanted = pd.Series(shares) * len(subjects)
+    size = wanted.astype(int)
+    for split in (wanted - size).sort_values(ascending=False, kind="stable").index[: len(subjects) - size.sum()]:
+        size[split] += 1  # largest remainder
+    room = {split: size[split] - list(kept.values()).count(split) for split in shares}
+    lag = dict.fromkeys(shares, 0.0)
+    assigned: dict[str, str] = {}
+    for subject in _walk(subjects, stratify, seed):
+        for split, share in shares.items():
+            lag[split] += share
+        split = kept.get(subject)
+        if split is None:
+            split = max((s for s in shares if room[s] > 0), key=lambda s: lag[s])
+            room[split] -= 1
+        if split in lag:
+            lag[split] -= 1
+        assigned[subject] = split
+    empty = set(shares) - set(assigned.values())
+    if empty:
+        raise InputError(
+            f"{len(subjects)} subjects are too few for splits={shares}: {', '.join(sorted(empty))} would be empty; "
+            "add subjects or set that share to 0"
+        )
+    return pd.Series(assigned, name="split", dtype="str").reindex(subjects.index)
+
+
+def split_scans(
+    manifest: pd.DataFrame,
+    path: Path,
+    shares: Mapping[str, float],
+    stratify: Sequence[str] = (),
+    seed: int = 0,
+) -> tuple[pd.DataFrame, int]:
+    """Give every scan its subject's split: the table's own, else the one on file, else a new one.
+
+    Args:
+        manifest: one row a scan; a column `split`, where it is there, is taken as it is.
+        path: `splits.csv` of the cohort, read if it exists: all stores of a cohort are split alike, and subjects keep
+            their side when others join. `write_splits` makes it.
+        shares: see `assign_splits`, as stratify and seed.
+
+    Returns:
+        The manifest with `split`, and how many subjects kept the split on file.
+
+    Raises:
+        InputError: a split given for some scans only, or two splits for one subject.
+    """
+    by_subject = manifest.groupby("subject_id")
+    if "split" in manifest:
+        missing = manifest["subject_id"][manifest["split"].isna()]
+        if len(missing):
+            raise InputError(f"{missing.iloc[0]} has no split and other scans do: give all of them one, or none")
+        straddling = by_subject["split"].nunique().loc[lambda n: n > 1].index
+        if len(straddling):
+            raise InputError(f"{straddling[0]} has scans in two splits; a subject belongs to one")
+        return manifest, 0
+    existing: dict[str, str] = {}
+    if path.is_file():
+        table = read_table(path)
+        existing = dict(zip(table["subject_id"], table["split"], strict=True))
+        unknown = set(existing.values()) - set(SPLITS)
+        if unknown:
+            raise InputError(f"{path}: {unknown.pop()!r} is not one of {', '.join(SPLITS)}")
+    subjects = by_subject.first()
+    splits = assign_splits(subjects, shares, stratify, seed, existing)
+    return manifest.assign(split=manifest["subject_id"].map(splits)), len(set(existing) & set(subjects.index))
+
+
+def write_splits(manifest: pd.DataFrame, path: Path) -> None:
+    """Put the splits on file, beside those of subjects that are no longer in the cohort."""
+    table = manifest[["subject_id", "split"]].drop_duplicates()
+    if path.is_file():
+        table = pd.concat([table, read_table(path)]).drop_duplicates("subject_id")
+    partial = path.with_suffix(".partial")
+    table.sort_values("subject_id").to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def _walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int) -> list[str]:
+    """Subject ids sorted by stratum, then by a hash."""
+    strata = pd.DataFrame(index=subjects.index)
+    for name in stratify:
+        if name in subjects:
+            column = subjects[name]
+            if pd.api.types.is_numeric_dtype(column):
+                column = pd.qcut(column.rank(), AGE_BINS, labels=False, duplicates="drop")
+            strata[name] = column.astype("str").fillna("unknown")
+    key = {
+        subject: (*stratum, hashlib.sha256(f"{seed} {subject}".encode()).hexdigest())
+        for subject, *stratum in strata.itertuples()
+    }
+    return sorted(key, key=lambda subject: key[subject])

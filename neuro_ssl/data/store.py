@@ -1,0 +1,161 @@
+"""The volume store that training reads: one blosc2 array a scan, a manifest, and what they are.
+
+    stores/<cohort>/<grid>-<hash of the preprocessing>/
+        store.json           format, cohort, grid, preprocessing, hashes
+        manifest.parquet     one row a scan
+        volumes/<scan_id>.b2nd
+
+Volumes are float16, (z, y, x), ≥ 0: brain > 0 with white matter near 1, everything else exactly 0.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from neuro_ssl.data.manifest import read_manifest
+from neuro_ssl.errors import InputError
+from neuro_ssl.grid import Grid
+
+FORMAT_VERSION = 1
+_LOCAL = ["image_path", "mask_path"]  # say where the data are, not what
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeStore:
+    """An open store, read only; it may be pickled into loading processes.
+
+    Attributes:
+        path: its folder.
+        info: what `store.json` says.
+        manifest: one row a scan, with `scan_id`, `volume`, `image_hash`, `brain_ml` and `split`.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    manifest: pd.DataFrame
+
+    @classmethod
+    def open(cls, path: str | Path) -> "VolumeStore":
+        """Open a store and check that it is whole.
+
+        Raises:
+            InputError: no finished store, of another format, or volumes or manifest differ from what was written.
+        """
+        path = Path(path)
+        again = "run the preprocess command again: it makes what is missing"
+        try:
+            info = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no finished volume store; {again}") from error
+        if info["format_version"] != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: format {info['format_version']}, and this version of neuro_ssl reads {FORMAT_VERSION}; "
+                "delete the folder and preprocess again"
+            )
+        manifest = read_manifest(path / "manifest.parquet")
+        if manifest_hash(manifest) != info["manifest_hash"]:
+            raise InputError(f"{path}/manifest.parquet was changed since it was written; {again}")
+        missing = sorted(set(manifest["volume"]) - {f"volumes/{file.name}" for file in path.glob("volumes/*")})
+        if missing:
+            raise InputError(f"{path}: {len(missing)} of {len(manifest)} volumes missing, first {missing[0]}; {again}")
+        return cls(path, info, manifest)
+
+    @classmethod
+    def find(cls, store_dir: str | Path, grid: str) -> "VolumeStore":
+        """Open the one store of a grid among a cohort's stores.
+
+        Args:
+            store_dir: the cohort's folder of stores.
+            grid: name of a grid, or, to choose among several stores of it, of a store's folder.
+
+        Raises:
+            InputError: there is none, or there are several.
+        """
+        store_dir = Path(store_dir)
+        finished = sorted(file.parent for file in store_dir.glob("*/store.json"))
+        found = [path for path in finished if grid in (path.name, path.name.rpartition("-")[0])]
+        if len(found) == 1:
+            return cls.open(found[0])
+        if found:
+            names = ", ".join(path.name for path in found)
+            raise InputError(f"{store_dir} holds {len(found)} stores of grid {grid}: choose one by grid=, of {names}")
+        have = f"there are {', '.join(path.name for path in finished)}" if finished else "there is none yet"
+        raise InputError(
+            f"no volume store of cohort {store_dir.name} on grid {grid} in {store_dir}, {have}; make it by "
+            f"python -m neuro_ssl.preprocess grid={grid}, with the dataset=… and dataset.… options of this cohort"
+        )
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that all volumes are on."""
+        grid = self.info["grid"]
+        return Grid(grid["name"], tuple(grid["shape"]), grid["spacing_mm"], tuple(grid["origin_mm"]))
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort."""
+        return str(self.info["cohort"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scans were made by `neuro_ssl.simulate`."""
+        return bool(self.info["simulated"])
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells this store's content from any other's, wherever it lies."""
+        return {key: self.info[key] for key in ("cohort", "preprocessing_hash", "manifest_hash")}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        subjects = self.manifest.groupby("split")["subject_id"]
+        return {
+            **self.identity,
+            "simulated": self.simulated,
+            "grid": self.grid.name,
+            "store": str(self.path),
+            "n_scans": subjects.size().to_dict(),
+            "n_subjects": subjects.nunique().to_dict(),
+        }
+
+    def read(self, volume: str) -> npt.NDArray[np.float16]:
+        """Decode one volume.
+
+        Args:
+            volume: as in the manifest's column of that name.
+
+        Returns:
+            (z, y, x) of `grid.shape`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        array: npt.NDArray[np.float16] = open_volume(self.path / volume)[...]
+        return array
+
+
+def open_volume(file: Path) -> Any:
+    """The blosc2 array in a file, still compressed; its metadata are `schunk.vlmeta["neuro_ssl"]`.
+
+    Raises:
+        InputError: not such a file, or a damaged one.
+    """
+    try:  # one thread: the loading processes are the parallelism, and threads do not survive a fork
+        return blosc2.open(str(file), mode="r", dparams=blosc2.DParams(nthreads=1))
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"{file}: damaged ({error}); delete it and preprocess again") from error
+
+
+def manifest_hash(manifest: pd.DataFrame) -> str:
+    """Hash of the content, without paths: the same data in another place are the same data."""
+    content = manifest.drop(columns=_LOCAL, errors="ignore").sort_index(axis=1)
+    return hashlib.sha256(content.to_csv(index=False).encode()).hexdigest()[:16]

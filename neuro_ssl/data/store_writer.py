@@ -1,0 +1,147 @@
+"""Making a volume store: atomic, and resumable.
+
+Every file is written under a temporary name and renamed, `store.json` last, so that an interrupted run leaves nothing
+half-made and goes on where it stopped. Zstandard at level 1 after a byte shuffle: 2.6 MB and 8 ms to decode a real
+150×192×192 brain on one core, against 3.4 MB and 6 ms of LZ4; higher levels gain 2 % and cost seconds.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from neuro_ssl.data.manifest import read_manifest, write_manifest
+from neuro_ssl.data.store import FORMAT_VERSION, VolumeStore, manifest_hash, open_volume
+from neuro_ssl.grid import Grid
+
+
+@dataclass(frozen=True)
+class StoreWriter:
+    """Makes a store; it may be pickled into working processes.
+
+    Attributes:
+        store_dir: the cohort's folder of stores.
+        grid: the grid of the volumes.
+        preprocessing: settings that decide about voxel values, besides the grid.
+    """
+
+    store_dir: Path
+    grid: Grid
+    preprocessing: Mapping[str, Any]
+
+    @property
+    def preprocessing_hash(self) -> str:
+        """Eight hexadecimal digits that stand for grid and preprocessing."""
+        settings = json.dumps([asdict(self.grid), dict(self.preprocessing)], sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self.store_dir / f"{self.grid.name}-{self.preprocessing_hash}"
+
+    def has(self, scan_id: str, sources: Sequence[str]) -> bool:
+        """Whether the scan's volume is there, made in this way from these very files.
+
+        Files of unchanged size and time of modification are trusted; others are compared by their content.
+        """
+        file = self.path / _volume(scan_id)
+        if not file.is_file():
+            return False
+        made = _metadata(file)
+        if made["preprocessing_hash"] != self.preprocessing_hash:
+            return False
+        unchanged: bool = made["stamps"] == _stamps(sources)
+        return unchanged or made["hashes"] == [_sha256(source) for source in sources]
+
+    def write(self, scan_id: str, volume: npt.NDArray[np.float16], brain_ml: float, sources: Sequence[str]) -> None:
+        """Add one volume.
+
+        Args:
+            scan_id: names the file.
+            volume: (z, y, x) of the grid's shape.
+            brain_ml: volume of the brain.
+            sources: the files that it was made from, the image first.
+        """
+        file = self.path / _volume(scan_id)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        array = blosc2.asarray(
+            volume,
+            urlpath=str(partial),
+            mode="w",
+            chunks=volume.shape,
+            cparams=blosc2.CParams(
+                codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
+            ),
+        )
+        array.schunk.vlmeta["neuro_ssl"] = {
+            "affine": self.grid.affine.tolist(),
+            "preprocessing": dict(self.preprocessing),
+            "preprocessing_hash": self.preprocessing_hash,
+            "hashes": [_sha256(source) for source in sources],
+            "stamps": _stamps(sources),
+            "brain_ml": brain_ml,
+        }
+        partial.replace(file)
+
+    def finish(self, scans: pd.DataFrame, cohort: str, simulated: bool) -> VolumeStore:
+        """Write manifest and description, and open the store.
+
+        Args:
+            scans: a manifest with `scan_id` and `split`, all of whose volumes are written.
+            cohort: its name.
+            simulated: whether the scans were made by `neuro_ssl.simulate`.
+        """
+        volumes = [_volume(scan_id) for scan_id in scans["scan_id"]]
+        made = [_metadata(self.path / volume) for volume in volumes]
+        manifest = scans.assign(
+            volume=volumes,
+            image_hash=[metadata["hashes"][0] for metadata in made],
+            brain_ml=[metadata["brain_ml"] for metadata in made],
+        ).sort_values("scan_id")
+        partial = self.path / "partial.parquet"
+        write_manifest(manifest, partial)
+        written = read_manifest(partial)
+        partial.replace(self.path / "manifest.parquet")
+        info = {
+            "format_version": FORMAT_VERSION,
+            "cohort": cohort,
+            "simulated": simulated,
+            "n_scans": len(manifest),
+            "grid": asdict(self.grid) | {"affine": self.grid.affine.tolist()},
+            "preprocessing": dict(self.preprocessing),
+            "preprocessing_hash": self.preprocessing_hash,
+            "manifest_hash": manifest_hash(written),
+        }
+        partial = self.path / "partial.json"
+        partial.write_text(json.dumps(info, indent=2), encoding="utf-8")
+        partial.replace(self.path / "store.json")
+        return VolumeStore.open(self.path)
+
+
+def _volume(scan_id: str) -> str:
+    return f"volumes/{scan_id}.b2nd"
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    array = open_volume(file)  # must outlive its metadata
+    metadata: dict[str, Any] = array.schunk.vlmeta["neuro_ssl"]
+    return metadata
+
+
+def _stamps(sources: Sequence[str]) -> list[list[int]]:
+    return [[stat.st_size, stat.st_mtime_ns] for stat in (Path(source).stat() for source in sources)]
+
+
+def _sha256(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

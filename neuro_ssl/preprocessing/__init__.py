@@ -1,0 +1,1 @@
+"""From one NIfTI image to a brain volume on a template grid, in units of its white matter."""

@@ -1,0 +1,236 @@
+"""The report's figures: small panels, each an image in itself, which the page flows into as many columns as fit.
+
+Colours are Okabe & Ito's (jfly.uni-koeln.de/color), which colour-blind readers can tell apart; each way of training
+keeps its colour on every figure. Drawn with matplotlib's Agg and SVG back ends, without pyplot and its global state.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+from neuro_ssl.reporting.runs import VIEW_ARRAYS, DownstreamRun, PretrainingRun, Run
+from neuro_ssl.reporting.tables import TaskGroup, format_score, task_rows
+
+GREY = "#6b6b6b"
+MODEL_COLOURS = {
+    "Fine-tuned": "#0072B2",
+    "From scratch": "#D55E00",
+    "Linear probe, pretrained": "#009E73",
+    "Linear probe, untrained": "#E69F00",
+}
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 10,
+    "legend.edgecolor": "none",
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "neuro_ssl",  # the same figure is the same text
+}
+PRETRAINING_LABELS = {
+    "loss": "Loss",
+    "contrastive_accuracy": "Contrastive accuracy",
+    "rankme": "RankMe (effective rank)",
+    "embedding_sd": "Spread of embedding directions",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image: data URI, text for those who can't see it, and the line below."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+@mpl.rc_context(STYLE)
+def forest(group: TaskGroup) -> Panel:
+    """Primary scores with their intervals, one line a model, the baseline as a dashed line."""
+    rows = task_rows(group)
+    figure = Figure(figsize=(4.8, 0.75 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, row in enumerate(rows):
+        score = row.scores[0]
+        colour = MODEL_COLOURS[row.run.model] if row.run else GREY
+        if not math.isnan(score.low):
+            axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(score.value, y, "o" if row.run else "D", color=colour, markersize=6)
+    axes.axvline(rows[-1].scores[0].value, color=GREY, linestyle="--", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(rows)), [group.name(row.run) if row.run else "Baseline" for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    better = "higher" if group.metrics[group.primary].higher_is_better else "lower"
+    axes.set_xlabel(f"{group.label(group.primary)}, {better} is better")
+    listed = "; ".join(f"{row.model} {format_score(row.scores[0])}" for row in rows)
+    return Panel(
+        _svg(figure),
+        f"{group.title}: {group.label(group.primary)} with 95 % intervals. {listed}.",
+        f"Test scores with 95 % intervals. {rows[-1].model} (dashed).",
+    )
+
+
+@mpl.rc_context(STYLE)
+def scatter(group: TaskGroup, run: DownstreamRun) -> Panel:
+    """Predicted against true, with the identity line; all runs of the group share the axes."""
+    values = pd.concat([r.predictions[["target", "prediction"]] for r in group.runs])
+    low, high = float(values.min().min()), float(values.max().max())
+    margin = 0.05 * (high - low)
+    limits = (low - margin, high + margin)
+    unit = f" ({group.unit})" if group.unit else ""
+    figure = Figure(figsize=(3.1, 3.1), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(limits, limits, color=GREY, linewidth=0.8)
+    colour = MODEL_COLOURS[run.model]
+    axes.scatter(run.predictions["target"], run.predictions["prediction"], s=16, color=colour, alpha=0.7, lw=0)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"True{unit}", ylabel=f"Predicted{unit}")
+    axes.set_title(group.name(run))
+    score = format_score(run.results.scores[group.primary].score)
+    return Panel(
+        _svg(figure),
+        f"{group.title}, {group.name(run)}: predicted against true value of {len(run.predictions)} test scans.",
+        f"{group.label(group.primary)} {score}",
+    )
+
+
+@mpl.rc_context(STYLE)
+def roc(group: TaskGroup) -> Panel:
+    """ROC curves of all runs of the group; runs of one model differ in line style."""
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    drawn: list[str] = []
+    for run in group.runs:
+        style = ("-", "--", ":", "-.")[drawn.count(run.model) % 4]
+        drawn.append(run.model)
+        false_positive, true_positive, _ = roc_curve(run.predictions["target"], run.predictions["prediction"])
+        label = f"{group.name(run)}: {run.results.scores['auroc'].score.value:.2f}"
+        axes.plot(false_positive, true_positive, style, color=MODEL_COLOURS[run.model], label=label)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set(xlabel="1 − specificity", ylabel="Sensitivity")
+    axes.legend(title="AUROC", loc="lower right", alignment="left")
+    positive = group.runs[0].results.positive_class
+    return Panel(
+        _svg(figure),
+        f"{group.title}: ROC curves of {', '.join(map(group.name, group.runs))}.",
+        f"ROC curves on the test split; positive class: {positive}.",
+    )
+
+
+def pretraining_curves(runs: Sequence[PretrainingRun]) -> list[Panel]:
+    """One panel for each logged metric, except the learning rate."""
+    logged = {str(name) for run in runs for name in run.metrics["metric"]}
+    names = sorted({name.partition("/")[2] for name in logged if "/" in name})
+    known = [name for name in PRETRAINING_LABELS if name in names]
+    labelled = [(run, run.info.name, RUN_COLOURS[i % len(RUN_COLOURS)]) for i, run in enumerate(runs)]
+    # What SimCLR scores when it can't tell a view's partner from the 2·batch − 2 other views.
+    chance = {}
+    if {run.info.task for run in runs} == {"simclr"} and len(batches := {run.info.batch_size for run in runs}) == 1:
+        candidates = 2 * batches.pop() - 1
+        chance = {"loss": math.log(candidates), "contrastive_accuracy": 1 / candidates}
+    return [
+        _curves(labelled, name, PRETRAINING_LABELS.get(name, name), "Pretraining", chance.get(name))
+        for name in known + [name for name in names if name not in known]
+    ]
+
+
+def downstream_curves(group: TaskGroup) -> list[Panel]:
+    """Loss and the primary metric of each run of the group."""
+    labelled = [(run, group.name(run), MODEL_COLOURS[run.model]) for run in group.runs]
+    logged = {name.partition("/")[2] for run in group.runs for name in run.metrics["metric"]}
+    labels = {"loss": "Loss", group.primary: group.label(group.primary)}
+    return [_curves(labelled, name, label, group.title) for name, label in labels.items() if name in logged]
+
+
+@mpl.rc_context(STYLE)
+def _curves(
+    labelled: Sequence[tuple[Run, str, str]], name: str, label: str, title: str, chance: float | None = None
+) -> Panel:
+    """Means over each epoch: training dashed, validation solid."""
+    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+    axes = figure.subplots()
+    splits = set()
+    for run, run_label, colour in labelled:
+        for split, style in (("train", "--"), ("val", "-")):
+            rows = run.metrics[run.metrics["metric"] == f"{split}/{name}"].dropna(subset=["epoch", "value"])
+            if rows.empty:
+                continue
+            curve = rows.groupby("epoch")["value"].mean()
+            marker = "o" if len(curve) == 1 else ""
+            axes.plot(curve.index + 1, curve, style, color=colour, marker=marker, markersize=4, linewidth=1.4)
+            splits.add(split)
+        axes.plot([], [], color=colour, label=run_label)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linestyle=":", label="chance, about")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="Epoch", ylabel=label)
+    axes.legend(loc="best")
+    lines = " and ".join({"train": "training (dashed)", "val": "validation (solid)"}[s] for s in sorted(splits))
+    return Panel(_svg(figure), f"{title}: {label} by epoch, {lines}.", f"{label}: {lines}")
+
+
+@mpl.rc_context(STYLE)
+def views(run: PretrainingRun) -> list[Panel]:
+    """For each example scan, the middle slices of the original and its two views."""
+    panels = []
+    for i in range(len(run.views["original"])):
+        rows = [middle_slices(run.views[name][i]) for name in VIEW_ARRAYS]
+        figure = Figure(figsize=(4.2, 4.2), facecolor="black", layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(np.concatenate(rows), cmap="gray", vmin=0, vmax=1)
+        centres = (np.arange(3) + 0.5) * len(rows[0])
+        axes.set_xticks(centres, ["axial", "coronal", "sagittal"])
+        axes.set_yticks(centres, ["original", "view 1", "view 2"], rotation=90, va="center")
+        axes.tick_params(length=0, labelcolor="white", labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=130)
+        panels.append(
+            Panel(
+                f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+                f"Scan {i + 1} of {run.info.name}: axial, coronal and sagittal middle slices of the original and of "
+                "the two views that the encoder learns to match.",
+                f"Scan {i + 1}",
+            )
+        )
+    return panels
+
+
+def middle_slices(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Axial, coronal and sagittal side by side, in 0 to 1, padded to squares.
+
+    `volume` (z, y, x), axes towards S, A, R; on the picture up is A or S, and left is left (or posterior).
+    """
+    brain = volume[volume != 0]
+    low, high = np.percentile(brain, [1, 99]) if brain.size else (0.0, 1.0)
+    # Standardised views have negative voxels, so a background of 0 would show as mid-grey.
+    shown = np.where(volume == 0, 0, np.clip((volume - low) / max(high - low, 1e-6), 0, 1))
+    z, y, x = (size // 2 for size in volume.shape)
+    side = max(volume.shape)
+    squares = []
+    for image in (shown[z], shown[:, y], shown[:, :, x]):
+        before = [(side - size) // 2 for size in image.shape]
+        padding = [(b, side - size - b) for b, size in zip(before, image.shape, strict=True)]
+        squares.append(np.pad(image[::-1], padding))  # rows run downward on a picture
+    return np.concatenate(squares, axis=1)
+
+
+@mpl.rc_context(STYLE)
+def _svg(figure: Figure) -> str:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,269 @@
+"""Run directories, read and checked.
+
+`run.yaml` says what was done, `config.yaml` with which configuration, `metrics.csv` (epoch, step, metric, value) how
+it went; downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
+"""
+
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.metrics import Kind
+from neuro_ssl.evaluation.scores import Score
+
+FILES = {
+    "pretraining": ("config.yaml", "metrics.csv", "views.npz"),
+    "downstream": ("config.yaml", "metrics.csv", "results.json", "predictions.parquet"),
+}
+METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
+PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
+VIEW_ARRAYS = ("original", "view1", "view2")
+T = TypeVar("T")
+
+
+class Dataset(BaseModel, frozen=True):
+    """The data of a run. `manifest_hash` tells two selections or splits of one cohort apart."""
+
+    cohort: str
+    simulated: bool
+    grid: str
+    store: str
+    preprocessing_hash: str
+    manifest_hash: str
+    n_scans: dict[str, int]
+    n_subjects: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        """Cohort and grid, and whether simulated."""
+        simulated = " (simulated)" if self.simulated and "simulated" not in self.cohort else ""
+        return f"cohort {self.cohort}{simulated}, grid {self.grid}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What two runs must share for their scores to be comparable."""
+        return self.cohort, self.grid, self.manifest_hash
+
+
+class Encoder(BaseModel):
+    """The network's name and size."""
+
+    name: str
+    parameters_millions: float
+
+
+class Weights(BaseModel):
+    """The run that the encoder's initial weights come from."""
+
+    name: str
+    path: str
+
+
+class RunInfo(BaseModel):
+    """Content of `run.yaml`."""
+
+    name: str
+    status: Literal["finished"]
+    stage: Literal["pretraining", "downstream"]
+    command: str
+    seed: int
+    started: Any
+    duration_s: float
+    dataset: Dataset
+    encoder: Encoder
+    task: str
+    weights: Weights | None
+    frozen: bool
+    epochs: int
+    batch_size: int
+    versions: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    hardware: dict[str, Any]
+
+
+class Interval(BaseModel):
+    """A score as JSON has it; null is nan."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def score(self) -> Score:
+        """The same with nan."""
+        return Score(*(math.nan if x is None else x for x in (self.value, self.low, self.high)))
+
+
+class Baseline(BaseModel):
+    """The constant prediction that a model has to beat."""
+
+    name: str
+    prediction: float
+    scores: dict[str, Interval | None]
+
+
+class Results(BaseModel):
+    """Content of `results.json`: scores on the test split."""
+
+    task: str
+    kind: Kind
+    target: str
+    unit: str | None
+    positive_class: str | int | float | None
+    protocol: Literal["linear_probe", "finetune", "from_scratch"]
+    initialisation: Literal["pretrained", "untrained"]
+    n_test_scans: int
+    n_test_subjects: int
+    scores: dict[str, Interval]
+    baseline: Baseline
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every finished run has: its directory, facts, configuration (YAML text) and tidy metrics."""
+
+    path: Path
+    info: RunInfo
+    config: str
+    metrics: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class PretrainingRun(Run):
+    """`views`: `original`, `view1`, `view2`, each (scans, z, y, x)."""
+
+    views: dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class DownstreamRun(Run):
+    """`predictions`: one row a scan, of the test split."""
+
+    results: Results
+    predictions: pd.DataFrame
+
+    @property
+    def model(self) -> str:
+        """How the model came about, in words."""
+        names = {"linear_probe": "Linear probe", "finetune": "Fine-tuned", "from_scratch": "From scratch"}
+        name = names[self.results.protocol]
+        return f"{name}, {self.results.initialisation}" if self.results.protocol == "linear_probe" else name
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that can't be reported yet, and why."""
+
+    name: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of a report."""
+
+    pretraining: list[PretrainingRun]
+    downstream: list[DownstreamRun]
+    unfinished: list[Unfinished]
+
+
+def read_runs(runs_dir: Path, names: list[str] | None = None) -> Runs:
+    """Read every run below `runs_dir`, or the named ones.
+
+    Args:
+        runs_dir: holds run directories, at any depth.
+        names: run directories relative to `runs_dir`.
+
+    Raises:
+        InputError: there is no run, a named run does not exist, or a file is not what it should be.
+    """
+    if names is None:
+        paths = sorted(file.parent for file in runs_dir.rglob("run.yaml"))
+        if not paths:
+            raise InputError(f"{runs_dir}: no runs here; train first (python -m neuro_ssl.train) or set runs_dir")
+    else:
+        paths = [runs_dir / name for name in names]
+        for path in paths:
+            if not (path / "run.yaml").is_file():
+                raise InputError(f"{path}: not a run directory (no run.yaml); check runs=")
+    runs = [_read_run(path) for path in paths]
+    return Runs(
+        [run for run in runs if isinstance(run, PretrainingRun)],
+        [run for run in runs if isinstance(run, DownstreamRun)],
+        [run for run in runs if isinstance(run, Unfinished)],
+    )
+
+
+def _read_run(path: Path) -> Run | Unfinished:
+    facts = _parsed(path / "run.yaml", lambda file: yaml.safe_load(file.read_text()))
+    if not isinstance(facts, dict):
+        raise InputError(f"{path / 'run.yaml'}: not a mapping; delete the run and train it again")
+    if facts.get("status") == "running":
+        return Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")
+    info = _validated(path / "run.yaml", RunInfo, facts)
+    missing = [name for name in FILES[info.stage] if not (path / name).is_file()]
+    if missing:
+        return Unfinished(info.name, path, f"no {' or '.join(missing)}")
+    metrics = _parsed(path / "metrics.csv", pd.read_csv)
+    _need_columns(path / "metrics.csv", metrics, METRIC_COLUMNS)
+    common = (path, info, (path / "config.yaml").read_text(), metrics)
+    if info.stage == "pretraining":
+        return PretrainingRun(*common, _read_views(path / "views.npz"))
+    results = _parsed(path / "results.json", lambda file: Results.model_validate_json(file.read_text()))
+    predictions = _parsed(path / "predictions.parquet", pd.read_parquet)
+    _need_columns(path / "predictions.parquet", predictions, PREDICTION_COLUMNS)
+    test = predictions[predictions["split"] == "test"].reset_index(drop=True)
+    if len(test) != results.n_test_scans:
+        raise InputError(
+            f"{path / 'predictions.parquet'}: {len(test)} test scans, but results.json counts "
+            f"{results.n_test_scans}; delete the run and train it again"
+        )
+    return DownstreamRun(*common, results, test)
+
+
+def _read_views(file: Path) -> dict[str, npt.NDArray[np.float32]]:
+    views = _parsed(file, lambda f: dict(np.load(f)))
+    if missing := [name for name in VIEW_ARRAYS if name not in views]:
+        raise InputError(f"{file}: lacks the arrays {', '.join(missing)}")
+    if len(shapes := {views[name].shape for name in VIEW_ARRAYS}) > 1 or views["original"].ndim != 4:
+        raise InputError(f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}")
+    return views
+
+
+def _parsed(file: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(file)
+    except ValidationError as error:
+        raise InputError(_explained(file, error)) from error
+    except (OSError, ValueError, yaml.YAMLError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: unreadable ({error}); delete the run and train it again") from error
+
+
+def _validated(file: Path, model: type[RunInfo], facts: dict[str, Any]) -> RunInfo:
+    try:
+        return model.model_validate(facts)
+    except ValidationError as error:
+        raise InputError(_explained(file, error)) from error
+
+
+def _explained(file: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{file}: {key + ': ' if key else ''}{first['msg']}; delete the run and train it again"
+
+
+def _need_columns(file: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(f"{file}: lacks the columns {', '.join(missing)}")

@@ -1,0 +1,174 @@
+"""Results as tables: tidy for machines (CSV), one table a task for people (Markdown, HTML)."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
+from neuro_ssl.evaluation.scores import Score
+from neuro_ssl.reporting.runs import Dataset, DownstreamRun
+
+UNDEFINED = Score(math.nan, math.nan, math.nan)
+DETAILS = ("Weights", "Encoder", "Seed", "Test scans (subjects)")
+PROTOCOLS = ("finetune", "from_scratch", "linear_probe")  # in the order of the tables
+
+
+@dataclass(frozen=True)
+class TaskGroup:
+    """The runs of one task on one dataset: their scores are comparable. Never empty."""
+
+    dataset: Dataset
+    task: str
+    kind: Kind
+    unit: str | None
+    runs: list[DownstreamRun]
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        return self.task.replace("_", " ").capitalize()
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Those that the results hold, the primary one first."""
+        return {name: m for name, m in METRICS[self.kind].items() if name in self.runs[0].results.scores}
+
+    @property
+    def primary(self) -> str:
+        """The metric that models are compared by."""
+        return PRIMARY[self.kind]
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether a model must be told apart by its seed."""
+        return len({run.info.seed for run in self.runs}) > 1
+
+    def label(self, metric: str) -> str:
+        """Name with unit, such as `MAE (years)`."""
+        m = METRICS[self.kind][metric]
+        return f"{m.label} ({self.unit})" if m.in_target_unit and self.unit else m.label
+
+    def name(self, run: DownstreamRun) -> str:
+        """A model's name within this group."""
+        return f"{run.model} (seed {run.info.seed})" if self.several_seeds else run.model
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a task's table."""
+
+    model: str
+    scores: list[Score]
+    details: list[str]  # as named by DETAILS
+    run: DownstreamRun | None  # None: the baseline
+
+
+def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
+    """Groups of comparable runs, by cohort, manifest and grid, then task; runs by protocol, weights and seed."""
+    groups: dict[tuple[str, ...], list[DownstreamRun]] = {}
+    for run in runs:
+        groups.setdefault((*run.info.dataset.key, run.results.task), []).append(run)
+    ordered = []
+    for _, members in sorted(groups.items()):
+        members.sort(
+            key=lambda run: (
+                PROTOCOLS.index(run.results.protocol),
+                run.results.initialisation,
+                run.info.weights.name if run.info.weights else "",
+                run.info.encoder.name,
+                run.info.seed,
+            )
+        )
+        first = members[0]
+        ordered.append(
+            TaskGroup(first.info.dataset, first.results.task, first.results.kind, first.results.unit, members)
+        )
+    return ordered
+
+
+def task_rows(group: TaskGroup) -> list[Row]:
+    """The models of a task and, last, the baseline; scores in the order of `group.metrics`."""
+    rows = []
+    for run in group.runs:
+        weights = run.info.weights.name if run.info.weights else "none"
+        n_test = f"{run.results.n_test_scans} ({run.results.n_test_subjects})"
+        details = [weights, run.info.encoder.name, str(run.info.seed), n_test]
+        rows.append(Row(run.model, [_score(run.results.scores, name) for name in group.metrics], details, run))
+    baseline = group.runs[0].results.baseline
+    scores = [_score(baseline.scores, name) for name in group.metrics]
+    rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", rows[0].details[-1]], None))
+    return rows
+
+
+def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
+    """One row a run and metric, baselines included, at full precision."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            results, info = run.results, run.info
+            common = {
+                "cohort": info.dataset.cohort,
+                "simulated": info.dataset.simulated,
+                "grid": info.dataset.grid,
+                "manifest_hash": info.dataset.manifest_hash,
+                "task": results.task,
+                "run": info.name,
+                "seed": info.seed,
+                "n_test_scans": results.n_test_scans,
+                "n_test_subjects": results.n_test_subjects,
+            }
+            model = {
+                "protocol": results.protocol,
+                "initialisation": results.initialisation,
+                "weights": info.weights.name if info.weights else "",
+                "encoder": info.encoder.name,
+            }
+            baseline = dict.fromkeys(model, "") | {"protocol": "baseline"}
+            for kind, scores in ((model, results.scores), (baseline, results.baseline.scores)):
+                for metric in group.metrics:
+                    score = _score(scores, metric)
+                    rows.append(
+                        common
+                        | kind
+                        | {
+                            "metric": metric,
+                            "unit": group.unit if group.metrics[metric].in_target_unit else "",
+                            "value": score.value,
+                            "low": score.low,
+                            "high": score.high,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def markdown(groups: list[TaskGroup]) -> str:
+    """One padded table a task: readable as Markdown and in a terminal."""
+    blocks = []
+    for group in groups:
+        header = ["Model", *map(group.label, group.metrics), *DETAILS]
+        body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
+        title = f"### {group.title}: {group.dataset.title}"
+        blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
+    return "\n".join(blocks) + "\nTest split; 95 % intervals by bootstrap over subjects.\n"
+
+
+def format_score(score: Score) -> str:
+    """`5.12 [4.30, 6.01]`; n/a where undefined."""
+    if math.isnan(score.value):
+        return "n/a"
+    value, low, high = (f"{x:z.2f}" for x in (score.value, score.low, score.high))  # z: 0.00, not -0.00
+    return value if math.isnan(score.low) else f"{value} [{low}, {high}]"
+
+
+def _score(scores: object, metric: str) -> Score:
+    interval = scores.get(metric) if isinstance(scores, dict) else None
+    return interval.score if interval else UNDEFINED
+
+
+def _padded(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
+    )

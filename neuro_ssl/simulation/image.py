@@ -1,0 +1,129 @@
+"""A T1w scan of one subject at one session: contrast, lesion, shape, then what the scanner adds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, special
+from scipy.spatial.transform import Rotation
+
+from neuro_ssl.simulation.atlas import Array, Atlas
+from neuro_ssl.simulation.cohort import Stream, Subject, random_stream
+from neuro_ssl.simulation.deformation import atlas_coordinates, random_field
+from neuro_ssl.simulation.effects import Phenotype, phenotype
+
+ORIENTATIONS = ("RAS", "LAS", "PSR")  # how sites store their arrays, in turn
+LESION_INTENSITY = 0.35  # white matter is 1, fluid about 0.25: an old infarct
+
+
+@dataclass(frozen=True)
+class Site:
+    """One scanner and protocol; intensities are relative to white matter.
+
+    Attributes:
+        orientation: axis order of its files.
+        scale: stored value of white matter.
+        csf, gm, scalp: intensity of fluid and grey matter; factor on everything outside the brain.
+        bias: standard deviation of the log of the receive field.
+        noise: standard deviation of each of the two channels.
+    """
+
+    orientation: str
+    scale: float
+    csf: float
+    gm: float
+    scalp: float
+    bias: float
+    noise: float
+
+    @classmethod
+    def of(cls, subject: Subject) -> "Site":
+        """The site that scans `subject`."""
+        rng = random_stream(subject.seed, Stream.SITE, subject.site)
+        return cls(
+            orientation=ORIENTATIONS[subject.site % len(ORIENTATIONS)],
+            scale=float(np.exp(rng.uniform(np.log(200), np.log(4000)))),
+            csf=rng.uniform(0.18, 0.30),
+            gm=rng.uniform(0.62, 0.74),
+            scalp=rng.uniform(0.8, 1.3),
+            bias=rng.uniform(0.03, 0.08),
+            noise=rng.uniform(0.015, 0.035),
+        )
+
+
+def simulate_scan(atlas: Atlas, subject: Subject, session: int) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """The T1w image (int16) and brain mask (uint8) of `subject` at `session` (from 0), as the site stores them."""
+    traits = phenotype(subject, session)
+    site = Site.of(subject)
+    anatomy_rng = random_stream(subject.seed, Stream.ANATOMY, subject.index)
+    coordinates = atlas_coordinates(atlas, traits, anatomy_rng)
+    template = _template_image(atlas, traits, site, anatomy_rng)
+    image = ndimage.map_coordinates(template, coordinates, order=1, mode="nearest")
+    mask = ndimage.map_coordinates(atlas.brain.astype(np.uint8), coordinates, order=0, mode="nearest")
+
+    rng = random_stream(subject.seed, Stream.SESSION, subject.index, session)
+    affine = _position(rng) @ atlas.affine
+    image *= np.exp(site.bias * random_field(image.shape, 70 / atlas.spacing_mm, rng))
+    # Magnitude of a complex signal: Rician noise, which lifts the air above zero.
+    noise = site.noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    image = np.hypot(image + noise[0], noise[1]) * (site.scale * np.exp(rng.normal(0, 0.1)))
+    return (
+        _store(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, site.orientation),
+        _store(mask, affine, site.orientation),
+    )
+
+
+def lesion_map(atlas: Atlas, lesion_ml: float, rng: np.random.Generator) -> Array:
+    """A lesion in the white and deep grey matter of one hemisphere, (x, y, z) in 0..1.
+
+    It grows around a random point over the nearest tissue until `lesion_ml` are full; a random field bends
+    "nearest", so that it isn't a ball.
+    """
+    x, y, z = atlas.axes_mm
+    side = rng.choice([-1, 1])
+    tissue = atlas.gm + atlas.wm
+    hemisphere = (tissue > 0.5) & (x * side > 3) & (atlas.depth_mm > 4)
+    territory = np.argwhere(hemisphere & (atlas.depth_mm > 18) & (z > -5) & (x * side > 12))
+    seed = territory[rng.integers(len(territory))]
+    distance_mm = np.sqrt(sum((axis - axis.flat[at]) ** 2 for axis, at in zip((x, y, z), seed, strict=True)))
+    distance_mm = distance_mm * np.exp(0.25 * random_field(atlas.brain.shape, 14 / atlas.spacing_mm, rng))
+    candidates = distance_mm[hemisphere]
+    n_voxels = min(round(lesion_ml * 1000 / atlas.spacing_mm**3), candidates.size - 1)
+    edge_mm = np.partition(candidates, n_voxels)[n_voxels]
+    return np.asarray(np.clip((edge_mm - distance_mm) / 2 + 0.5, 0, 1) * hemisphere, dtype=np.float32)
+
+
+def _template_image(atlas: Atlas, traits: Phenotype, site: Site, rng: np.random.Generator) -> Array:
+    """The noiseless image, white matter 1, in the atlas's shape and the subject's contrast and tissue."""
+    widening_mm = traits.cortex_mm + traits.medial_temporal_mm * atlas.medial_temporal
+    kept = special.expit((atlas.cortex_mm - widening_mm) / 0.6)
+    kept *= special.expit((atlas.horn_axis_mm - traits.horn_mm) / 0.6)
+    gm, wm = atlas.gm * kept, atlas.wm * kept
+    inside = np.clip(atlas.depth_mm / atlas.spacing_mm + 0.5, 0, 1)
+    csf = np.clip(inside - gm - wm, 0, 1)
+    image = site.csf * csf + site.gm * gm + wm + atlas.detail * kept + site.scalp * atlas.non_brain
+    image *= 1 + 0.025 * random_field(image.shape, 7 / atlas.spacing_mm, rng)
+    if traits.lesion_ml:
+        lesion = lesion_map(atlas, traits.lesion_ml / traits.head_scale**3, rng)
+        image += lesion * (LESION_INTENSITY - image)
+    return np.asarray(np.maximum(image, 0), dtype=np.float32)
+
+
+def _position(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """How the head lies in the scanner. The field of view is planned along the head, so the affine alone says."""
+    position = np.eye(4)
+    position[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, [2, 1.5, 1.5]), degrees=True).as_matrix()
+    position[:3, 3] = rng.normal(0, [3, 6, 6])
+    return position
+
+
+def _store(array: npt.NDArray[Any], affine: npt.NDArray[np.float64], orientation: str) -> nib.Nifti1Image:
+    """An image whose array axes are those of `orientation`; nibabel's functions have no types, hence `Any`."""
+    image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm")
+    orientations: Any = nib.orientations
+    change = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(orientation))
+    reoriented: nib.Nifti1Image = image.as_reoriented(change)
+    return reoriented

@@ -1,0 +1,26 @@
+import numpy as np
+
+from neuro_ssl.reporting.figures import middle_slices
+
+
+def test_middle_slices_show_right_on_the_right_and_superior_on_top():
+    volume = np.ones((7, 9, 11), np.float32)  # z, y, x
+    z, y, x = 5, 7, 9  # superior, anterior, right of the middle
+    volume[3, y, x] = volume[z, 4, x] = volume[z, y, 5] = 5
+    squares = middle_slices(volume).reshape(11, 3, 11).swapaxes(0, 1)
+    brightest = [np.unravel_index(square.argmax(), square.shape) for square in squares]
+    # rows count from the top, in squares of 11 with the slice in the middle
+    assert [tuple(map(int, b)) for b in brightest] == [
+        (1 + (8 - y), x),  # axial: anterior on top, right on the right
+        (2 + (6 - z), x),  # coronal: superior on top
+        (2 + (6 - z), 1 + y),  # sagittal: anterior on the right
+    ]
+
+
+def test_standardised_volumes_keep_a_black_background():
+    volume = np.zeros((6, 6, 6), np.float32)
+    volume[1:5, 1:5, 1:5] = np.random.default_rng(0).normal(0, 1, (4, 4, 4))
+    squares = middle_slices(volume)
+    assert squares[0].max() == 0
+    assert squares.min() == 0
+    assert squares.max() == 1

@@ -1,0 +1,131 @@
+import base64
+import json
+import xml.etree.ElementTree as ET
+from datetime import datetime
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from fake_runs import write_runs
+
+from neuro_ssl.reporting.page import render
+from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.tables import group_by_task
+
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.words = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    write_runs(tmp_path)
+    halted = tmp_path / "finetune-halted"
+    halted.mkdir()
+    (halted / "run.yaml").write_text("name: finetune-halted\nstatus: running\n")
+    return tmp_path
+
+
+def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, command, capsys):
+    command("report", f"runs_dir={runs_dir}")
+    output = runs_dir / "report"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"report: {output / 'report.html'}"
+    assert sorted(f.name for f in output.iterdir()) == ["report.html", "results.csv", "results.md"]
+
+    text = (output / "report.html").read_text()
+    page = Page(text)
+    assert len(text) < 5e6
+    links = [value for _, a in page.attributes for key, value in a.items() if key in ("src", "href")]
+    assert all(link.startswith("data:") for link in links)
+    assert "url(" not in text
+    assert "@import" not in text
+    images = [a for tag, a in page.attributes if tag == "img"]
+    # 2 tasks: scores, curves of 2 metrics each; 4 scatters, 1 ROC; 3 pretraining curves, views of 3 scans
+    assert len(images) == 2 + 2 * 2 + 4 + 1 + 3 + 3
+    assert all(image["alt"] for image in images)
+    for image in images:
+        kind, _, data = image["src"].partition(";base64,")
+        content = base64.b64decode(data)
+        if kind == "data:image/svg+xml":
+            assert ET.fromstring(content).tag.endswith("svg")
+        else:
+            assert content.startswith(b"\x89PNG")
+
+    assert "These data are simulated: cohort simulated." in page.text
+    assert "Unfinished and left out: finetune-halted" in page.text
+    assert "test subjects for" not in page.text  # 36 are enough
+    assert "uncommitted" not in page.text
+    for run in runs_dir.glob("*/results.json"):
+        assert f"task={'brain_age' if run.parent.name.startswith('age') else 'sex'} seed=0" in page.text
+        score = next(iter(json.loads(run.read_text())["scores"].values()))
+        shown = f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+        assert shown in page.text
+        assert shown in (output / "results.md").read_text()
+
+    table = pd.read_csv(output / "results.csv", float_precision="round_trip")
+    for file in runs_dir.glob("*/results.json"):
+        results = json.loads(file.read_text())
+        rows = table[table["run"] == file.parent.name]
+        for protocol, scores in ((results["protocol"], results["scores"]), ("baseline", results["baseline"]["scores"])):
+            for metric, score in scores.items():
+                row = rows[(rows["protocol"] == protocol) & (rows["metric"] == metric)]
+                expected = [float("nan")] * 3 if score is None else [score[k] for k in ("value", "low", "high")]
+                written = row[["value", "low", "high"]].to_numpy(float)[0]
+                assert list(written) == pytest.approx([float("nan") if e is None else e for e in expected], nan_ok=True)
+
+
+def test_real_data_few_subjects_and_dirty_code(tmp_path):
+    write_runs(
+        tmp_path,
+        simulated=False,
+        n_subjects=12,
+        dirty=True,
+        tasks=("sex",),
+        quality={("finetune", "pretrained"): (0, 1)},
+    )
+    runs = read_runs(tmp_path)
+    page = Page(render(runs, group_by_task(runs.downstream), datetime.now()))
+    assert "simulated" not in page.text.replace("data/stores/simulated-4mm-1f2e3d4c", "")
+    assert "Only 12 test subjects for Sex" in page.text
+    assert "uncommitted changes, so that the commit doesn't identify the code: all 2 runs" in page.text
+
+
+def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
+    write_runs(tmp_path, tasks=())
+    file = next(tmp_path.glob("*/run.yaml"))
+    file.write_text(file.read_text().replace("cohort: simulated", "cohort: <b>x"))
+    text = render(read_runs(tmp_path), [], datetime.now())
+    assert "<b>x" not in text
+    assert "These data are simulated: cohort <b>x" in Page(text).text
+    assert "Example views" in text
+
+
+def test_an_empty_runs_directory_is_one_line(tmp_path, command, capsys):
+    with pytest.raises(SystemExit):
+        command("report", f"runs_dir={tmp_path}")
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}: no runs here")
+    assert error.count("\n") == 1
