@@ -10,7 +10,7 @@ from neuro_ssl.data.manifest import SPLITS
 from neuro_ssl.data.tabular import read_table
 from neuro_ssl.errors import InputError
 
-AGE_BINS = 5  # quantiles of a numeric column; fewer subjects a bin than splits would balance nothing
+BINS = 5  # quantiles of a numeric column; with two sexes 10 strata, so that 100 subjects leave each about 10
 
 
 def assign_splits(
@@ -23,8 +23,8 @@ def assign_splits(
     """Hand every subject to a split.
 
     Subjects are walked through stratum by stratum, in a seeded random order within each, and each goes to the split
-    that lags most behind its share; so every stratum is divided nearly proportionally, and the whole exactly.
-    The result depends on which subjects there are, not on their order.
+    that lags most behind its share; so every stratum is divided nearly proportionally, and the whole exactly, save that
+    no split stays empty. The result depends on which subjects there are, not on their order.
 
     Args:
         subjects: one row a subject, indexed by subject id, with the columns to stratify by where they are known.
@@ -44,30 +44,38 @@ def assign_splits(
     shares = {split: shares[split] for split in SPLITS if shares.get(split)}
     kept = {subject: split for subject, split in (existing or {}).items() if subject in subjects.index}
 
-    wanted = pd.Series(shares) * len(subjects)
-    size = wanted.astype(int)
-    for split in (wanted - size).sort_values(ascending=False, kind="stable").index[: len(subjects) - size.sum()]:
-        size[split] += 1  # largest remainder
+    size = _sizes(shares, len(subjects))
     room = {split: size[split] - list(kept.values()).count(split) for split in shares}
     lag = dict.fromkeys(shares, 0.0)
     assigned: dict[str, str] = {}
     for subject in _walk(subjects, stratify, seed):
         for split, share in shares.items():
             lag[split] += share
-        split = kept.get(subject)
-        if split is None:
-            split = max((s for s in shares if room[s] > 0), key=lambda s: lag[s])
-            room[split] -= 1
-        if split in lag:
-            lag[split] -= 1
-        assigned[subject] = split
+        if subject in kept:
+            assigned[subject] = kept[subject]
+        else:
+            assigned[subject] = max((split for split in shares if room[split] > 0), key=lambda split: lag[split])
+            room[assigned[subject]] -= 1
+        if assigned[subject] in lag:  # a kept split may have no share any more
+            lag[assigned[subject]] -= 1
     empty = set(shares) - set(assigned.values())
     if empty:
         raise InputError(
-            f"{len(subjects)} subjects are too few for splits={shares}: {', '.join(sorted(empty))} would be empty; "
-            "add subjects or set that share to 0"
+            f"no subject of {len(subjects)} is left for {', '.join(sorted(empty))}, with splits={shares}; "
+            "add subjects, or set that share to 0"
         )
     return pd.Series(assigned, name="split", dtype="str").reindex(subjects.index)
+
+
+def _sizes(shares: Mapping[str, float], n_subjects: int) -> dict[str, int]:
+    """Whole numbers of subjects nearest to the shares (largest remainder), at least 1 each."""
+    wanted = {split: share * n_subjects for split, share in shares.items()}
+    size = {split: max(1, int(wanted[split])) for split in shares}
+    while sum(size.values()) < n_subjects:
+        size[max(shares, key=lambda split: wanted[split] - size[split])] += 1
+    while sum(size.values()) > max(n_subjects, len(shares)):
+        size[max((s for s in shares if size[s] > 1), key=lambda split: size[split] - wanted[split])] -= 1
+    return size
 
 
 def split_scans(
@@ -129,7 +137,7 @@ def _walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int) -> list[st
         if name in subjects:
             column = subjects[name]
             if pd.api.types.is_numeric_dtype(column):
-                column = pd.qcut(column.rank(), AGE_BINS, labels=False, duplicates="drop")
+                column = pd.qcut(column.rank(), BINS, labels=False, duplicates="drop")
             strata[name] = column.astype("str").fillna("unknown")
     key = {
         subject: (*stratum, hashlib.sha256(f"{seed} {subject}".encode()).hexdigest())

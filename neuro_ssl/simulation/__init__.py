@@ -5,7 +5,7 @@ Every subject derives from one real anatomy (ICBM 152, inside nilearn's wheel). 
 
 - Age: ventricles grow by 70 ml from 20 to 90, slowly at first, and sulci widen by 4 mm. A brain is older or younger
   than its age by 4 years (SD); ventricles and sulci also vary on their own.
-- Sex: men's heads are 10 % larger by volume (Cohen's d 1.4) and their cerebellum 16 % larger in each direction (d 2);
+- Sex: men's heads are 10 % larger by volume (Cohen's d 1.4) and their cerebellum 16 % wider, longer and higher (d 2);
   women's frontal lobes are 14 % wider (d 2). The two shapes survive cropping, flips and rotations; size does not.
 - Alzheimer's disease, from 55: hippocampi shrink by 30 % across, temporal horns gain 3.5 mm in radius, sulci of the
   medial temporal lobe widen by 1.5 mm, ventricle walls move by 1 mm; all times a severity of 0.6 to 1.4.

@@ -5,6 +5,7 @@ drawn from distances to the brain. All maps share one RAS grid, array axes (x, y
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ class Atlas:
         return _axes_mm(self.affine, self.brain.shape)
 
 
+@lru_cache(maxsize=1)  # several cohorts of one spacing
 def load_atlas(spacing_mm: float) -> Atlas:
-    """Build the atlas from the maps inside nilearn's wheel (2 s at 2 mm, offline).
+    """Build the atlas from the maps inside nilearn's wheel (4 s, offline).
 
     Args:
         spacing_mm: isotropic voxel size of all maps.

@@ -72,7 +72,7 @@ def simulate_cohort(
         "stroke_fraction": stroke_fraction,
         "age_range": list(age_range),
     }
-    _check(settings, n_jobs)
+    _check(settings | {"n_jobs": n_jobs})
     output = Path(output)
     subjects = plan_cohort(
         n_subjects, seed, n_sites, follow_up_fraction, alzheimers_fraction, stroke_fraction, age_range
@@ -96,18 +96,17 @@ def simulate_cohort(
         print(f"{what}: complete already, nothing to do")
 
 
-def _check(settings: dict[str, Any], n_jobs: int) -> None:
+def _check(settings: dict[str, Any]) -> None:
     def require(holds: bool, name: str, range_: str) -> None:
         if not holds:
-            raise InputError(f"{name} must be {range_}, got {settings.get(name, n_jobs)}")
+            raise InputError(f"{name} must be {range_}, got {settings[name]}")
 
     require(1 <= settings["n_subjects"] <= 9999, "n_subjects", "from 1 to 9999")
     require(settings["seed"] >= 0, "seed", "0 or more")
     require(1 <= settings["spacing_mm"] <= 8, "spacing_mm", "from 1 to 8")
     require(settings["n_sites"] >= 1, "n_sites", "1 or more")
-    require(n_jobs >= 1, "n_jobs", "1 or more")
-    fractions = ("follow_up_fraction", "alzheimers_fraction", "stroke_fraction")
-    for name in fractions:
+    require(settings["n_jobs"] >= 1, "n_jobs", "1 or more")
+    for name in ("follow_up_fraction", "alzheimers_fraction", "stroke_fraction"):
         require(0 <= settings[name] <= 1, name, "from 0 to 1")
     if settings["alzheimers_fraction"] + settings["stroke_fraction"] > 1:
         raise InputError("alzheimers_fraction and stroke_fraction add up to more than 1")
@@ -150,24 +149,22 @@ def _remove(output: Path, n_subjects: int) -> None:
 
 
 def _write_scans(output: Path, scans: Sequence[_Scan], atlas: Atlas, n_jobs: int) -> None:
-    progress = tqdm(total=len(scans), desc="simulating", unit="scan")
-    if min(n_jobs, len(scans)) == 1:
-        for scan in scans:
-            _write_scan(output, scan, atlas)
-            progress.update()
-        progress.close()
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
-    with ProcessPoolExecutor(min(n_jobs, len(scans)), context, _start_worker, (output, atlas)) as pool:
-        futures = [pool.submit(_write_scan_in_worker, scan) for scan in scans]
-        try:
-            for future in as_completed(futures):
-                future.result()
+    n_jobs = min(n_jobs, len(scans))
+    with tqdm(total=len(scans), desc="simulating", unit="scan") as progress:
+        if n_jobs == 1:
+            for scan in scans:
+                _write_scan(output, scan, atlas)
                 progress.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    progress.close()
+            return
+        context = multiprocessing.get_context("spawn")  # forking a process with threads can hang
+        with ProcessPoolExecutor(n_jobs, context, _start_worker, (output, atlas)) as pool:
+            try:
+                for future in as_completed([pool.submit(_write_scan_in_worker, scan) for scan in scans]):
+                    future.result()
+                    progress.update()
+            except BaseException:  # Ctrl-C too: finish the scans under way, not the whole queue
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 _worker: tuple[Path, Atlas]  # sent to each process once rather than with every scan

@@ -26,7 +26,7 @@ def atlas_coordinates(atlas: Atlas, traits: Phenotype, rng: np.random.Generator)
     """
     axes = _node_axes_mm(atlas)
     shape = atlas.ventricle_push.shape[1:]
-    displacement_mm = np.zeros((3, *shape), dtype=np.float32)
+    displacement_mm: Array = np.zeros((3, *shape), dtype=np.float32)
     for control_mm, sd_mm in INDIVIDUAL_MM.items():
         displacement_mm += sd_mm * random_field(shape, control_mm / (atlas.spacing_mm * atlas.node_step), rng, (3,))
 
@@ -39,8 +39,8 @@ def atlas_coordinates(atlas: Atlas, traits: Phenotype, rng: np.random.Generator)
     )
     displacement_mm -= traits.hippocampus_shrinkage * MEDIAL_TEMPORAL_SIGMA_MM**2 * towards_axis
     cerebellum = traits.cerebellum_stretch * _gaussian(axes, _CEREBELLUM_MM, _CEREBELLUM_SIGMA_MM)
-    for axis, (position, centre) in enumerate(zip(axes, _CEREBELLUM_MM, strict=True)):
-        displacement_mm[axis] -= cerebellum * (position - centre)
+    for axis, (node_mm, centre) in enumerate(zip(axes, _CEREBELLUM_MM, strict=True)):
+        displacement_mm[axis] -= cerebellum * (node_mm - centre)
     displacement_mm[0] -= traits.frontal_stretch * _gaussian(axes, _FRONTAL_MM, _FRONTAL_SIGMA_MM) * axes[0]
 
     # Head size scales the finished shape, so that effects stay where they belong in a large or small head.

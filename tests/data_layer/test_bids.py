@@ -46,10 +46,10 @@ def test_sessions_runs_masks_and_phenotype(root):
         scans = BIDSDataset(root=str(root), mask_derivative="masks").scans()
     assert scans["subject_id"].tolist() == ["study/sub-01", "study/sub-01", "study/sub-02"]
     assert scans["session_id"].tolist()[:2] == ["ses-a", "ses-b"] and pd.isna(scans["session_id"][2])
-    assert [Path(path).name for path in scans["image_path"]] == [
-        "sub-01_ses-a_T1w.nii.gz", "sub-01_ses-b_run-10_T1w.nii.gz", "sub-02_T1w.nii"]  # fmt: skip
-    assert [Path(path).name for path in scans["mask_path"]] == [
-        "sub-01_ses-a_desc-brain_mask.nii.gz", "sub-01_ses-b_run-10_desc-brain_mask.nii.gz", "sub-02_desc-brain_mask.nii.gz"]  # fmt: skip
+    runs = ["sub-01_ses-a", "sub-01_ses-b_run-10", "sub-02"]
+    images, masks = ([Path(path).name for path in scans[column]] for column in ("image_path", "mask_path"))
+    assert images == [f"{runs[0]}_T1w.nii.gz", f"{runs[1]}_T1w.nii.gz", f"{runs[2]}_T1w.nii"]
+    assert masks == [f"{run}_desc-brain_mask.nii.gz" for run in runs]
     assert all(Path(path).is_file() for path in [*scans["image_path"], *scans["mask_path"]])
     assert scans["age_years"].fillna(-1).tolist() == [60, 63.5, -1]
     assert scans["sex"].tolist() == ["F", "F", "M"]

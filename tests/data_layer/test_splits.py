@@ -54,12 +54,18 @@ def test_ages_are_balanced():
         ({"train": 0.6, "val": 0.2}, "add up to 1"),
         ({"train": 0.6, "dev": 0.4}, "fractions for train, val, test"),
         ({"train": 1.5, "test": -0.5}, "fractions"),
-        ({"train": 0.98, "test": 0.02}, "test would be empty"),
     ],
 )
 def test_refuses(shares, message):
     with pytest.raises(InputError, match=message):
         assign_splits(cohort(0, 10), shares)
+
+
+def test_every_split_gets_a_subject_where_there_are_enough():
+    splits = assign_splits(cohort(0, 3), {"train": 0.9, "val": 0.05, "test": 0.05})
+    assert sorted(splits) == ["test", "train", "val"]
+    with pytest.raises(InputError, match="no subject of 2 is left for (train|val|test)"):
+        assign_splits(cohort(0, 2), SHARES)
 
 
 def test_a_share_of_zero_makes_no_split():

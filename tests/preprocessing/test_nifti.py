@@ -73,7 +73,9 @@ def broken(path: Path, kind: str) -> Path:
         case "constant":
             save(np.full_like(array, 7), path)
         case "singular":
-            save(array, path, np.diag([2.0, 2, 0, 1]))
+            header = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
+            header[312:328] = bytes(16)  # srow_z
+            path.write_bytes(gzip.compress(header))
         case "unoriented":
             image = nib.Nifti1Image(array, np.eye(4))
             image.header["sform_code"] = image.header["qform_code"] = 0

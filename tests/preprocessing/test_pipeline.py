@@ -15,42 +15,17 @@ GRID = Grid.named("4mm")
 
 
 @pytest.fixture(scope="module")
-def whole():
-    """deepbet on one real head, once: its volume."""
-    return Preprocessing(GRID, "deepbet")(str(SCAN))
-
-
-@pytest.fixture(scope="module")
 def crude_mask(tmp_path_factory):
     """An ellipsoid in the head's middle, stored like the scan."""
     image = nib.load(SCAN)
     head = ndimage.binary_opening(image.get_fdata() > 150, iterations=2)
-    centre = nib.affines.apply_affine(image.affine, ndimage.center_of_mass(head)) + (0, 0, 20)
+    centre = nib.affines.apply_affine(image.affine, ndimage.center_of_mass(head))
+    centre[2] += 20
     world = nib.affines.apply_affine(image.affine, np.moveaxis(np.indices(image.shape), 0, -1))
     mask = (((world - centre) / (55, 70, 50)) ** 2).sum(-1) < 1
     path = tmp_path_factory.mktemp("mask") / "mask.nii.gz"
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), image.affine), path)
     return path
-
-
-def test_a_real_head(whole):
-    volume = whole.volume
-    assert volume.dtype == np.float16 and volume.shape == GRID.shape
-    brain = volume > 0
-    assert volume.min() == 0 and 1000 < whole.brain_ml < 1800
-    assert abs(brain.sum() * 0.064 / whole.brain_ml - 1) < 0.03  # nothing much lost at the field of view's border
-    labels, _ = ndimage.label(brain)
-    assert np.bincount(labels[labels > 0]).max() > 0.999 * brain.sum()
-    centre = np.array(ndimage.center_of_mass(brain))[::-1] * 4 + GRID.origin_mm
-    np.testing.assert_allclose(centre, (0, -22, 9.55), atol=1.5)
-    # White matter is 1: deep white matter of the template is near it, the brain's median below it.
-    from nilearn.datasets import load_mni152_wm_template
-    from nilearn.image import resample_img
-
-    white = resample_img(load_mni152_wm_template(resolution=4), GRID.affine, GRID.shape[::-1]).get_fdata()
-    deep = ndimage.binary_erosion(white.transpose(2, 1, 0) > 0.7) & brain
-    assert 0.8 < np.median(volume[deep]) < 1.1
-    assert np.median(volume[brain]) < 0.9 * np.median(volume[deep])
 
 
 def stored_as(image, codes, path):
@@ -84,11 +59,13 @@ def test_header_and_array_flipped_together_give_the_identical_volume(crude_mask,
 
 def test_an_image_that_is_already_stripped(crude_mask, tmp_path):
     image = nib.load(SCAN)
-    stripped = nib.Nifti1Image(np.where(nib.load(crude_mask).get_fdata() > 0, image.get_fdata(), 0), image.affine)
-    nib.save(stripped, tmp_path / "stripped.nii.gz")
-    expected = Preprocessing(GRID, "mask")(str(SCAN), str(crude_mask)).volume
-    volume = Preprocessing(GRID, "none")(str(tmp_path / "stripped.nii.gz")).volume
-    np.testing.assert_allclose(volume.astype(float), expected.astype(float), atol=0.02)
+    voxels = image.get_fdata(dtype=np.float32) + 1  # so that no brain voxel is 0
+    paths = [str(tmp_path / name) for name in ("whole.nii", "stripped.nii")]
+    nib.save(nib.Nifti1Image(voxels, image.affine), paths[0])
+    nib.save(nib.Nifti1Image(voxels * (nib.load(crude_mask).get_fdata() > 0), image.affine), paths[1])
+    expected = Preprocessing(GRID, "mask")(paths[0], str(crude_mask)).volume
+    volume = Preprocessing(GRID, "none")(paths[1]).volume
+    np.testing.assert_allclose(volume.astype(float), expected.astype(float), rtol=0.01)
 
 
 def test_every_brain_voxel_is_positive_even_where_the_image_is_not(crude_mask, tmp_path):
