@@ -61,21 +61,28 @@ class Weights:
             state={key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
         )
 
-    def check_store(self, info: Mapping[str, Any]) -> None:
+    def check_data(self, dataset: Mapping[str, Any]) -> None:
         """Refuse scans that were prepared in another way than those that the weights were trained on.
 
+        How the brain was found may differ: a given mask and a network's are both brain masks.
+
         Args:
-            info: description of a volume store, with `preprocessing_hash` and `grid`.
+            dataset: `summary` of a volume store, with `grid` and `preprocessing`.
 
         Raises:
             InputError: another grid or another preprocessing.
         """
-        mine = self.record["dataset"]
-        if mine["preprocessing_hash"] != info["preprocessing_hash"]:
+
+        def prepared(record: Mapping[str, Any]) -> dict[str, Any]:
+            return {"grid": record["grid"], **record["preprocessing"], "brain_extraction": None}
+
+        theirs, ours = prepared(self.record["dataset"]), prepared(dataset)
+        different = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
+        if different:
+            key = different[0]
             raise InputError(
-                f"weights={self.path} were trained on grid {mine['grid']}, preprocessing {mine['preprocessing_hash']}; "
-                f"these scans are on grid {info['grid']['name']}, preprocessing {info['preprocessing_hash']}. "
-                f"Preprocess this dataset in the same way (grid={mine['grid']})"
+                f"weights={self.path} were trained on scans with {key}={theirs.get(key)}, these have "
+                f"{key}={ours.get(key)}: preprocess them in the same way, and name the store by grid=…"
             )
 
     def into(self, encoder: nn.Module) -> None:

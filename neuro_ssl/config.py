@@ -18,9 +18,11 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
 
 _PACKAGED = Path(__file__).parent / "conf"  # put there by the wheel; an editable install reads the source tree
@@ -114,6 +116,7 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
     def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
         def run(cfg: DictConfig) -> None:
             try:
+                plain_warnings()
                 _check_top_level(cfg, [field.name for field in fields(_SCHEMAS[name])])
                 main(cfg)
             except (InputError, OmegaConfBaseException) as error:
@@ -162,6 +165,11 @@ def build(node: dict[str, Any] | None, **supplied: Any) -> Any:
 def choices() -> dict[str, str]:
     """Which option of each configuration group was chosen, such as {"task": "sex"}."""
     return dict(HydraConfig.get().runtime.choices)
+
+
+def is_sweep() -> bool:
+    """Whether this is one point of a multirun (`-m`)."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def overridden(key: str) -> bool:

@@ -1,8 +1,11 @@
 """What a person sees in the terminal: our own lines, not the libraries' chatter."""
 
 import logging
+import sys
 import warnings
 from typing import Any
+
+from tqdm import tqdm
 
 # Lightning's advice that doesn't apply: loaders are sized by the user, tiny data sets are meant.
 _NOT_FOR_USERS = (
@@ -16,8 +19,18 @@ _NOT_FOR_USERS = (
 )
 
 
+def progress_bar(**settings: Any) -> "tqdm[Any]":
+    """A tqdm bar that redraws itself in a terminal, and in a log file writes a line every half minute."""
+    return tqdm(mininterval=0.1 if sys.stderr.isatty() else 30, dynamic_ncols=True, **settings)
+
+
+def plain_warnings() -> None:
+    """Show a warning as one line, without the place in the code that it comes from."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
 def quiet_libraries() -> None:
-    """Leave out the banners and tips of Lightning and its friends; their warnings about real problems stay."""
+    """Leave out the banners and tips of Lightning and its friends, once they are imported; real warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOT_FOR_USERS:

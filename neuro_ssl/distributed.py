@@ -38,7 +38,7 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     lengths = [int(n) for n in gathered]
     padded = torch.cat([rows, rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])])
     if rows.requires_grad:
-        parts = list(all_gather(padded))
+        parts = list(all_gather(padded))  # type: ignore[no-untyped-call]
     else:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded.contiguous())

@@ -62,11 +62,12 @@ def make_volumes(
     preprocessing: "Preprocessing", writer: "StoreWriter", missing: dict[str, list[str]], n_jobs: int
 ) -> None:
     """Preprocess the missing scans in parallel; what is finished is kept, whatever happens to the next one."""
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
-    from tqdm import tqdm
+    from joblib import Parallel, delayed
+
+    from neuro_ssl.console import progress_bar
 
     calls = [delayed(make_volume)(preprocessing, writer, scan_id, sources) for scan_id, sources in missing.items()]
-    with tqdm(total=len(calls), desc="preprocess", unit="scan", disable=not calls) as bar:
+    with progress_bar(total=len(calls), desc="preprocess", unit="scan", disable=not calls) as bar:
         try:
             for _ in Parallel(n_jobs, return_as="generator_unordered")(calls):
                 bar.update()

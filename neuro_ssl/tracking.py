@@ -2,13 +2,14 @@
 
 import csv
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class MetricsCSV(Logger):
@@ -83,3 +84,9 @@ def wandb_logger(
     if mode == "offline":
         print(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
     return logger
+
+
+def finish_tracking() -> None:
+    """Close the tracker's run, so that the next run of the same process gets one of its own."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()

@@ -6,10 +6,12 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, overridden, plain
+from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, is_sweep, overridden, plain
 from neuro_ssl.errors import InputError
 
 if TYPE_CHECKING:
+    import lightning.pytorch as L
+
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.data.store import VolumeStore
 
@@ -49,7 +51,8 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.store import VolumeStore
     from neuro_ssl.run import RunDirectory
-    from neuro_ssl.tasks.results import downstream_results, prediction_table
+    from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
+    from neuro_ssl.tracking import finish_tracking
 
     quiet_libraries()
     config = plain(cfg)
@@ -58,7 +61,7 @@ def main(cfg: TrainConfig) -> None:
     if weights:
         if overridden("encoder"):
             raise InputError(f"weights={cfg.weights} bring their own encoder: leave encoder settings out")
-        weights.check_store(store.info)
+        weights.check_data(store.summary)
         config["encoder"] = weights.encoder
 
     run = RunDirectory(Path(cfg.runs_dir) / name_of_run(config, store, weights))
@@ -72,7 +75,7 @@ def main(cfg: TrainConfig) -> None:
     encoder = build(config["encoder"])
     if weights:
         weights.into(encoder)
-    task_class = get_class(cfg.task._target_)
+    pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     parts = {
         "encoder": encoder,
@@ -81,7 +84,7 @@ def main(cfg: TrainConfig) -> None:
         "seed": cfg.seed,
     }
     datamodule: SSLDataModule | SupervisedDataModule
-    if task_class.stage == "pretraining":
+    if pretraining:
         datamodule = SSLDataModule(store, **loading)
     else:
         datamodule = SupervisedDataModule(store, config["task"]["target"], config["task"]["classes"], **loading)
@@ -89,11 +92,9 @@ def main(cfg: TrainConfig) -> None:
         parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
     task = build(config["task"], **parts)
 
-    run.begin(record(cfg, task, store, weights), config)
-    print(f"{run.path}\n  {datamodule}")
     checkpoint = ModelCheckpoint(run.checkpoints, "best", **task.keep)
     callbacks = [checkpoint, LearningRateMonitor("step"), Progress()]
-    if task_class.stage == "pretraining":
+    if pretraining:
         callbacks.append(ViewExamples(run.path))
     trainer = build(
         config["trainer"],
@@ -103,6 +104,13 @@ def main(cfg: TrainConfig) -> None:
         **TRAINER,
     )
 
+    refuse_sweep_over_devices(trainer)
+
+    if trainer.is_global_zero:
+        run.begin(record(cfg, task, store, weights), config)
+        print(f"{run.path}\n  {datamodule}")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
     if cfg.frozen:
         task.cache_features(datamodule, trainer.strategy.root_device)
     trainer.fit(task, datamodule)
@@ -114,10 +122,24 @@ def main(cfg: TrainConfig) -> None:
         }
         table = prediction_table(datamodule, outputs)
         results = {**protocol(cfg), **downstream_results(task, datamodule, table)}
-        run.write_results(table, results)
-        print(scores_table(results))
-    run.finish()
-    print(f"finished: {run.path}")
+        for logger in trainer.loggers:
+            logger.log_metrics(as_metrics(results), trainer.global_step)
+        if trainer.is_global_zero:
+            run.write_results(table, results)
+            print(scores_table(results))
+    finish_tracking()
+    if trainer.is_global_zero:
+        run.finish()
+        print(f"finished: {run.path}")
+
+
+def refuse_sweep_over_devices(trainer: "L.Trainer") -> None:
+    """Lightning would start its further processes with this command line, and so the whole sweep once more in each."""
+    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
+        raise InputError(
+            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
+            "one by one, or under torchrun or SLURM"
+        )
 
 
 def name_of_run(config: dict[str, Any], store: "VolumeStore", weights: "Weights | None") -> str:

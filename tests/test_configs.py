@@ -97,9 +97,13 @@ def test_components_refuse(override, message):
         check_components(composed(task, override), SUPPLIED)
 
 
-@pytest.mark.parametrize(
-    "key", ["sed=1", "+sed=1", "batch_size=many", "frozen=perhaps", "encodr=resnet18", "task=simcrl"]
-)
+def test_an_added_top_level_key_is_refused(command, capsys):
+    with pytest.raises(SystemExit):
+        command("train", "+sed=1")
+    assert "did you mean seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["sed=1", "batch_size=many", "frozen=perhaps", "encodr=resnet18", "task=simcrl"])
 def test_top_level_keys_and_choices_are_refused(key):
     with pytest.raises(Exception, match=key.lstrip("+").split("=")[0]):
         composed(key)

@@ -1,15 +1,16 @@
 """One progress bar for the whole run: steps done, time left, the last metrics."""
 
-import sys
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from neuro_ssl.console import progress_bar
+
 
 class Progress(ProgressBar):
-    """Counts the run's optimiser steps. In a log file it writes a line every half minute instead of redrawing."""
+    """Counts the run's optimiser steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,14 +22,8 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start where training starts, which after a restart isn't at zero."""
         if trainer.is_global_zero:
-            self.bar = tqdm(
-                total=int(trainer.estimated_stepping_batches),
-                initial=trainer.global_step,
-                desc="training",
-                unit="step",
-                mininterval=0.1 if sys.stderr.isatty() else 30,
-                dynamic_ncols=True,
-            )
+            total = int(trainer.estimated_stepping_batches)
+            self.bar = progress_bar(total=total, initial=trainer.global_step, desc="training", unit="step")
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Move on."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import numpy as np
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
+from neuro_ssl.data.datamodule import Batch
 from neuro_ssl.tasks.simclr import SimCLR
 
 
@@ -22,12 +23,12 @@ class ViewExamples(L.Callback):
 
     @rank_zero_only
     def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, "object"], batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Only the first batch is looked at."""
         if trainer.global_step or not isinstance(pl_module, SimCLR):
             return
-        some = {key: value[: self.n_scans] for key, value in batch.items()}  # type: ignore[index]
-        first, second = pl_module.make_views(some)  # type: ignore[arg-type]
-        arrays = {"original": some["volume"], "view1": first, "view2": second}
-        np.savez_compressed(self.file, **{k: v[:, 0].float().cpu().numpy() for k, v in arrays.items()})
+        some = {key: value[: self.n_scans] for key, value in batch.items()}
+        first, second = pl_module.make_views(some)
+        original, view1, view2 = (v[:, 0].float().cpu().numpy() for v in (some["volume"], first, second))
+        np.savez_compressed(self.file, original=original, view1=view1, view2=view2)

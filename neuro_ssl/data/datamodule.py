@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
+from neuro_ssl.console import progress_bar
 from neuro_ssl.data.samplers import BatchSampler, Draw
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
@@ -79,6 +79,10 @@ class ScanDataModule(L.LightningDataModule):
 
     def __init__(self, store: VolumeStore, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        if num_workers < 0:
+            raise InputError(f"num_workers must be at least 0, got {num_workers}")
         self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
         self.datasets: dict[Split, ScanDataset] = {}
 
@@ -174,27 +178,29 @@ class SupervisedDataModule(ScanDataModule):
         scans = scans[scans[self.target].notna()]
         if scans.empty:
             raise InputError(f"{manifest}: no scan of split={split} has a value in column {self.target!r}")
-        return ScanDataset(self.store, scans, torch.tensor(self._encode(scans, split, manifest)))
+        return ScanDataset(self.store, scans, self._encode(scans, split, manifest))
 
-    def _encode(
-        self, scans: pd.DataFrame, split: Split, manifest: Path
-    ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    def _encode(self, scans: pd.DataFrame, split: Split, manifest: Path) -> Tensor:
         values = scans[self.target]
         if self.classes is None:
-            return values.to_numpy(np.float32)
+            if not pd.api.types.is_numeric_dtype(values):
+                raise InputError(
+                    f"{manifest}: column {self.target!r} holds words such as {values.iloc[0]!r}; a regression needs "
+                    "numbers, and a classification task.classes"
+                )
+            return torch.tensor(values.to_numpy(np.float32))
         unknown = sorted(set(values.astype(str)) - set(self.classes))
         if unknown:
             raise InputError(
                 f"{manifest}: column {self.target!r} holds {', '.join(unknown)}, not in task.classes={self.classes}; "
                 "map them with dataset.values when preprocessing, or blank them"
             )
-        encoded = (values.astype(str) == self.classes[1]).to_numpy(np.float32)
-        if encoded.min() == encoded.max():
+        if values.nunique() == 1:
             raise InputError(
                 f"{manifest}: split={split} holds only {values.iloc[0]} in column {self.target!r}; "
                 "classification needs both classes in every split"
             )
-        return encoded
+        return torch.tensor((values.astype(str) == self.classes[1]).to_numpy(np.float32))
 
     @property
     def target_statistics(self) -> tuple[float, float]:
@@ -210,7 +216,7 @@ class SupervisedDataModule(ScanDataModule):
             extract: volume (batch, 1, z, y, x) on the CPU → features (batch, embed_dim).
         """
         todo = [dataset for dataset in self.datasets.values() if dataset.features is None]
-        with tqdm(total=sum(map(len, todo)), desc="features", unit="scan", disable=not todo) as bar:
+        with progress_bar(total=sum(map(len, todo)), desc="features", unit="scan", disable=not todo) as bar:
             for dataset in todo:
                 parts = []
                 for draws in BatchSampler(len(dataset), self.batch_size):

@@ -43,8 +43,6 @@ class BatchSampler(Sampler[list[Draw]]):
     def __init__(
         self, n_scans: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, rank: int = 0, world_size: int = 1
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self.n_scans, self.seed, self.shuffle = n_scans, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.n_batches = math.ceil(n_scans / batch_size)

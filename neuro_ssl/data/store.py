@@ -122,6 +122,7 @@ class VolumeStore:
             **self.identity,
             "simulated": self.simulated,
             "grid": self.grid.name,
+            "preprocessing": dict(self.info["preprocessing"]),
             "store": str(self.path),
             "n_scans": subjects.size().to_dict(),
             "n_subjects": subjects.nunique().to_dict(),

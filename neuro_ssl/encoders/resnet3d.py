@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neuro_ssl.errors import InputError
 
 
-class ResNet3D(ResNet):  # type: ignore[misc]  # MONAI is untyped
+class ResNet3D(ResNet):
     """3D ResNet with global average pooling.
 
     Args:
@@ -51,12 +51,14 @@ class ResNet3D(ResNet):  # type: ignore[misc]  # MONAI is untyped
 
     def _make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
         # MONAI 1.6 hands `norm` to the stem alone; the stages would keep batch normalisation.
-        return super()._make_layer(*args, **{**kwargs, "norm": self._norm})  # type: ignore[no-any-return]
+        return super()._make_layer(*args, **{**kwargs, "norm": self._norm})
 
     def forward_features(self, volume: Tensor) -> Tensor:
         """(batch, 1, depth, height, width) → feature maps (batch, embed_dim, d, h, w), axes in the input's order."""
-        x = self.maxpool(self.act(self.bn1(self.conv1(volume))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+        x: Tensor = self.maxpool(self.act(self.bn1(self.conv1(volume))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return x
 
     def forward(self, volume: Tensor) -> Tensor:
         """(batch, 1, depth, height, width) → features (batch, embed_dim), the maps' spatial mean."""

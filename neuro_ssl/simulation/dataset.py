@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from tqdm import tqdm
 
+from neuro_ssl.console import progress_bar
 from neuro_ssl.errors import InputError
 from neuro_ssl.simulation.atlas import Atlas, load_atlas
 from neuro_ssl.simulation.bids import MASKS, RECORD, as_json, root_texts, scan_names, subject_texts
@@ -150,7 +150,7 @@ def _remove(output: Path, n_subjects: int) -> None:
 
 def _write_scans(output: Path, scans: Sequence[_Scan], atlas: Atlas, n_jobs: int) -> None:
     n_jobs = min(n_jobs, len(scans))
-    with tqdm(total=len(scans), desc="simulating", unit="scan") as progress:
+    with progress_bar(total=len(scans), desc="simulating", unit="scan") as progress:
         if n_jobs == 1:
             for scan in scans:
                 _write_scan(output, scan, atlas)

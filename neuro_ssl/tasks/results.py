@@ -60,6 +60,16 @@ def downstream_results(task: Supervised, datamodule: SupervisedDataModule, table
     }
 
 
+def as_metrics(results: dict[str, Any]) -> dict[str, float]:
+    """Scores and their intervals in the form that loggers take: `test/mae`, `test/mae_low`, `test/mae_high`."""
+    return {
+        f"test/{metric}" if part == "value" else f"test/{metric}_{part}": value
+        for metric, score in results["scores"].items()
+        for part, value in score.items()
+        if value is not None
+    }
+
+
 def _as_dict(scores: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     """Scores as JSON knows them: what is undefined is null."""
     return {

@@ -96,6 +96,8 @@ class SimCLR(L.LightningModule):
         """Log whether the representation collapses: the embeddings' spread and effective rank."""
         embedding, _ = gather_rows(torch.cat(self._val_embeddings).float())
         self._val_embeddings.clear()
+        if len(embedding) < 2:
+            return  # one scan has no spread
         direction = F.normalize(embedding, dim=1)
         # RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values.
         singular = torch.linalg.svdvals(embedding)

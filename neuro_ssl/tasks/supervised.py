@@ -38,6 +38,10 @@ class Supervised(L.LightningModule):
     """
 
     stage: ClassVar[str] = "downstream"
+    feature_mean: Tensor
+    feature_sd: Tensor
+    target_mean: Tensor
+    target_sd: Tensor
 
     def __init__(
         self,
@@ -95,7 +99,9 @@ class Supervised(L.LightningModule):
         features = datamodule.datasets["train"].features
         assert features is not None
         self.feature_mean.copy_(features.mean(dim=0))
-        self.feature_sd.copy_(features.std(dim=0).clamp(min=1e-6))
+        # A feature that hardly varies over the training split would blow up whatever differs in a new scan.
+        sd = features.std(dim=0, correction=0)
+        self.feature_sd.copy_(sd.clamp(min=0.1 * float(sd.square().mean().sqrt()) + 1e-12))
 
     @torch.no_grad()
     def extract(self, volume: Tensor) -> Tensor:
@@ -126,7 +132,7 @@ class Supervised(L.LightningModule):
 
     def natural(self, output: Tensor) -> Tensor:
         """The probability of the positive class, or the prediction in the target's own unit."""
-        return output.sigmoid() if self.classes else output * self.target_sd + self.target_mean  # type: ignore[no-any-return]
+        return output.sigmoid() if self.classes else output * self.target_sd + self.target_mean
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; logs the loss."""
