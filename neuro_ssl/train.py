@@ -43,7 +43,7 @@ def main(cfg: TrainConfig) -> None:
 
     import lightning.pytorch as L
     from hydra.utils import get_class
-    from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from neuro_ssl.callbacks import Progress, ViewExamples
     from neuro_ssl.checkpoint import Weights
@@ -93,7 +93,7 @@ def main(cfg: TrainConfig) -> None:
     task = build(config["task"], **parts)
 
     checkpoint = ModelCheckpoint(run.checkpoints, "best", **task.keep)
-    callbacks = [checkpoint, LearningRateMonitor("step"), Progress()]
+    callbacks = [checkpoint, Progress()]
     if pretraining:
         callbacks.append(ViewExamples(run.path))
     trainer = build(

@@ -139,6 +139,8 @@ class Supervised(L.LightningModule):
         loss = self.loss(self(batch), batch["target"])
         n = len(batch["scan"])
         self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -33,11 +33,17 @@ def gamma(image: Tensor, exponent_B: Tensor) -> Tensor:
     return ((image - low) / (extent + 1e-7)).clamp(min=0) ** per_sample(exponent_B) * extent + low
 
 
+def contrast(image: Tensor, mask: Tensor, factor_B: Tensor) -> Tensor:
+    """Scale each sample's deviations from its brain's mean."""
+    count = mask.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)
+    mean = torch.where(mask, image, 0).sum(dim=(2, 3, 4), keepdim=True) / count
+    return mean + (image - mean) * per_sample(factor_B)
+
+
 def noise(image: Tensor, keys_B2: Tensor, sd_B: Tensor) -> Tensor:
     """Rician noise (Gudbjartsson & Patz 1995): Gaussian in both channels of the complex signal, then the magnitude."""
     real, imaginary = normal_pair(keys_B2, "noise", *image.shape[1:])
-    sd = per_sample(sd_B)
-    return torch.where(sd > 0, torch.hypot(image + sd * real, sd * imaginary), image)
+    return torch.hypot(image + per_sample(sd_B) * real, per_sample(sd_B) * imaginary)
 
 
 def blur(image: Tensor, mask: Tensor, sigma_voxels_B: Tensor) -> Tensor:

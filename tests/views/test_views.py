@@ -5,7 +5,7 @@ import torch
 from monai.transforms import Flip, Rotate
 
 from neuro_ssl.views.geometry import choose_crop, resample, view_matrix
-from neuro_ssl.views.intensity import blur, cutout, gamma, noise, standardise
+from neuro_ssl.views.intensity import blur, contrast, cutout, gamma, noise, standardise
 from neuro_ssl.views.kaczmarek2025 import Kaczmarek2025
 from neuro_ssl.views.random import view_keys
 from neuro_ssl.views.standard import Standard
@@ -166,13 +166,21 @@ def test_gamma_equals_monai():
         torch.testing.assert_close(ours[sample], torch.as_tensor(theirs), atol=1e-5, rtol=1e-5)
 
 
+def test_contrast_scales_deviations_inside_the_brain():
+    volume = head()
+    out = contrast(volume, volume > 0, torch.tensor([0.5, 2.0]))
+    for sample, factor in enumerate((0.5, 2.0)):
+        before, after = volume[sample][volume[sample] > 0], out[sample][volume[sample] > 0]
+        torch.testing.assert_close(after.mean(), before.mean())
+        torch.testing.assert_close(after.std(), before.std() * factor)
+
+
 def test_noise_is_rician():
     from scipy.stats import kstest, rice
 
     out = noise(torch.full((1, 1, 40, 40, 40), 2.0), keys(1), torch.tensor([0.5]))
     assert kstest(out.flatten().numpy(), rice(2.0 / 0.5, scale=0.5).cdf).pvalue > 1e-3
-    volume = head()
-    assert torch.equal(noise(volume, keys(), torch.zeros(2)), volume)
+    torch.testing.assert_close(noise(head(), keys(), torch.zeros(2)), head())
 
 
 def test_blur_equals_scipy_inside_and_keeps_a_flat_brain_flat():
