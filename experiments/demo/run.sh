@@ -13,7 +13,7 @@ small="encoder.width=16"
 train="python -m neuro_ssl.train"
 tasks="task=brain_age,sex"
 
-run python -m neuro_ssl.simulate
+run python -m neuro_ssl.simulate spacing_mm=3
 run python -m neuro_ssl.preprocess
 run $train +experiment=simclr_pretrain $small trainer.max_epochs=28
 pretrained=$(ls -td runs/simclr_pretrain-* | head -n 1)
