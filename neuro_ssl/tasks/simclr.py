@@ -10,6 +10,7 @@ import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from neuro_ssl.data.datamodule import Batch
 from neuro_ssl.distributed import gather_rows
@@ -58,6 +59,10 @@ class SimCLR(L.LightningModule):
             layers.append(nn.Linear(width, dim, bias=False))
             width = dim
         self.projector = nn.Sequential(*layers)
+        # Running means of the epoch that go into the checkpoint, so that a restart within it doesn't lose its first part.
+        self.epoch_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "contrastive_accuracy")})
+        for metric in self.epoch_means.values():
+            metric.persistent(True)
         self._val_embeddings: list[Tensor] = []
 
     def make_views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -80,8 +85,10 @@ class SimCLR(L.LightningModule):
         """One step; logs the loss and how often a view's partner is its most similar key."""
         loss, accuracy, _ = self.contrast(batch)
         n = len(batch["scan"])
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
-        self.log("train/contrastive_accuracy", accuracy, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        for name, value in (("loss", loss), ("contrastive_accuracy", accuracy)):
+            metric = self.epoch_means[name]
+            metric.update(value.detach(), n)
+            self.log(f"train/{name}", metric, prog_bar=name == "loss", on_epoch=True, on_step=False)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
         return loss

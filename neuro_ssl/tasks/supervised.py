@@ -10,7 +10,7 @@ import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
@@ -71,6 +71,8 @@ class Supervised(L.LightningModule):
         self.register_buffer("feature_sd", torch.ones(embed_dim))
         self.register_buffer("target_mean", torch.tensor(0.0 if classes else target_mean))
         self.register_buffer("target_sd", torch.tensor(1.0 if classes else max(target_sd, 1e-6)))
+        self.train_loss = MeanMetric()  # in the checkpoint, so that a restart within an epoch keeps its first part
+        self.train_loss.persistent(True)
         self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
         if frozen:
             self.encoder.requires_grad_(False)
@@ -138,7 +140,8 @@ class Supervised(L.LightningModule):
         """One step; logs the loss."""
         loss = self.loss(self(batch), batch["target"])
         n = len(batch["scan"])
-        self.log("train/loss", loss, prog_bar=True, on_epoch=True, on_step=False, batch_size=n, sync_dist=True)
+        self.train_loss.update(loss.detach(), n)
+        self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
         return loss
