@@ -59,10 +59,10 @@ class SimCLR(L.LightningModule):
             layers.append(nn.Linear(width, dim, bias=False))
             width = dim
         self.projector = nn.Sequential(*layers)
-        # Running means of the epoch that go into the checkpoint, so that a restart within it doesn't lose its first part.
-        self.epoch_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "contrastive_accuracy")})
-        for metric in self.epoch_means.values():
-            metric.persistent(True)
+        # Means of the epoch, in the checkpoint, so that a restart within an epoch keeps its first part.
+        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
+        self.train_loss.persistent(True)
+        self.train_accuracy.persistent(True)
         self._val_embeddings: list[Tensor] = []
 
     def make_views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -85,10 +85,10 @@ class SimCLR(L.LightningModule):
         """One step; logs the loss and how often a view's partner is its most similar key."""
         loss, accuracy, _ = self.contrast(batch)
         n = len(batch["scan"])
-        for name, value in (("loss", loss), ("contrastive_accuracy", accuracy)):
-            metric = self.epoch_means[name]
-            metric.update(value.detach(), n)
-            self.log(f"train/{name}", metric, prog_bar=name == "loss", on_epoch=True, on_step=False)
+        self.train_loss.update(loss.detach(), n)
+        self.train_accuracy.update(accuracy, n)
+        self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
+        self.log("train/contrastive_accuracy", self.train_accuracy, on_epoch=True, on_step=False)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
         return loss
