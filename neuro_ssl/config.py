@@ -6,8 +6,11 @@ will be called with, so that a misspelt or mistyped parameter is refused in file
 """
 
 import difflib
+import errno
 import inspect
 import json
+import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -20,13 +23,19 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
 
 _PACKAGED = Path(__file__).parent / "conf"  # put there by the wheel; an editable install reads the source tree
 CONF_DIR = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf")
+
+# Where the system refuses a file, and the program is not to blame.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
+}
 
 
 @dataclass
@@ -75,6 +84,7 @@ class TrainConfig:
     grid: str = MISSING
     batch_size: int = MISSING
     num_workers: int = MISSING
+    checkpoint_minutes: float = MISSING
     weights: str | None = MISSING
     frozen: bool = MISSING
     dataset: Any = MISSING
@@ -109,29 +119,64 @@ for _name, _schema in _SCHEMAS.items():
 def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
     """Make `main(cfg)` a command configured by `conf/<name>.yaml`.
 
-    An `InputError` becomes one line on stderr and exit status 1 (with `debug=true`: the traceback); any other
-    exception is a defect of ours and keeps its traceback.
+    What a user can put right becomes one message on stderr and exit status 1 (with `debug=true`: a traceback): an
+    `InputError`, a configuration that doesn't compose, a file that the system refuses. Any other exception is a defect
+    of ours and keeps its traceback.
     """
+    known = [field.name for field in fields(_SCHEMAS[name])]
 
     def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
+        composed = False
+
         def run(cfg: DictConfig) -> None:
+            nonlocal composed
+            composed = True
             try:
                 plain_warnings()
-                _check_top_level(cfg, [field.name for field in fields(_SCHEMAS[name])])
+                _check_top_level(cfg, known)
                 main(cfg)
-            except (InputError, OmegaConfBaseException) as error:
-                if cfg.debug:
+            except (InputError, OmegaConfBaseException, OSError) as error:
+                if cfg.debug or (isinstance(error, OSError) and error.errno not in _REFUSALS):
                     raise
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {_explained(error)}", file=sys.stderr)
                 raise SystemExit(1) from None
 
         # Hydra derives the task's name from the function's module; keep main's identity.
         run.__module__, run.__name__, run.__doc__ = main.__module__, main.__name__, main.__doc__
-        return typing.cast(
-            "Callable[[], None]", hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=name)(run)
-        )
+        configured = hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=name)(run)
+
+        def command() -> None:
+            nonlocal composed
+            composed = False
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, whole, and not to Hydra's printer
+            try:
+                configured()
+            except Exception as error:
+                if composed or "debug=true" in map(str.lower, sys.argv):
+                    raise
+                print(f"error: {_explained(error)}", file=sys.stderr)
+                raise SystemExit(1) from None
+
+        return command
 
     return decorate
+
+
+def _explained(error: Exception) -> str:
+    """What to tell the user; of Hydra's and OmegaConf's paragraphs, what is not meant for programmers, in one line."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        files = " → ".join(str(file) for file in (error.filename, error.filename2) if file)
+        return f"{files or 'a file'}: {os.strerror(error.errno)}; make room or get access there, or choose another place"
+    origin = error.__cause__ or error.__context__ or error
+    text = str(error) if origin is error else f"{error}\n{origin}"
+    if isinstance(origin, ConfigAttributeError | ConfigKeyError) and isinstance(origin.parent_node, DictConfig):
+        known = [str(key) for key in origin.parent_node if key != "hydra"]
+        file = re.match(r"In '.+?': ", text)
+        return f"{file[0] if file else ''}{origin.full_key} is no key; {_suggestion(str(origin.key), known)}"
+    lines = dict.fromkeys(line.strip() for line in text.partition("Config search path:")[0].splitlines())
+    return "; ".join(line.rstrip(":") for line in lines if line and not re.match(r"(object|reference)_type=|See ", line))
 
 
 def plain(node: Any) -> Any:
@@ -149,9 +194,12 @@ def plain(node: Any) -> Any:
 
 
 def _check_top_level(cfg: DictConfig, known: list[str]) -> None:
-    for key in map(str, cfg):  # Hydra lets `+key=value` past the schema
+    for key in map(str, cfg):  # Hydra lets `+key=value` past the schema, and `~key`
         if key not in known:
             raise InputError(f"{key} is not a key of this command; {_suggestion(key, known)}")
+    for key in known:
+        if key not in cfg:
+            raise InputError(f"{key} is needed: leave out ~{key}")
 
 
 def build(node: dict[str, Any] | None, **supplied: Any) -> Any:

@@ -15,6 +15,7 @@ _NOT_FOR_USERS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*GPU available but not used.*",
     ".*`persistent_workers=True`.*",
+    ".*your dataloader is not resumable.*",  # ours is, by the datamodule's state
     ".*in eval mode at the start of training.*",  # a frozen encoder is meant to be
 )
 

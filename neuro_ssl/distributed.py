@@ -1,11 +1,10 @@
-"""What several processes need to compute the same numbers as one: gathering rows of unequal length, with gradients."""
+"""What several processes need to compute the same numbers as one, also where their shares of a batch differ in size."""
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def world_size() -> int:
@@ -37,12 +36,41 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     dist.all_gather(gathered, n_local)
     lengths = [int(n) for n in gathered]
     padded = torch.cat([rows, rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])])
-    if rows.requires_grad:
-        parts = list(all_gather(padded))  # type: ignore[no-untyped-call]
-    else:
-        parts = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(parts, padded.contiguous())
+    parts = _AllGather.apply(padded)  # type: ignore[no-untyped-call]
     return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)]), sum(lengths[: rank()])
+
+
+class _AllGather(torch.autograd.Function):
+    """All ranks' tensors of one shape, stacked; what flows back to each is summed over the ranks.
+
+    (PyTorch's own, `torch.distributed.nn.functional.all_gather`, is deprecated, and its successor private.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        parts = [torch.empty_like(local) for _ in range(world_size())]
+        dist.all_gather(parts, local.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[rank()]
+
+
+def weighted_for_ddp(mean: Tensor, n_local: int) -> Tensor:
+    """Scale a mean over this rank's rows so that DDP's average over ranks is the mean over the rows of all ranks.
+
+    Args:
+        mean: a scalar, such as a loss.
+        n_local: the number of rows that it is the mean of.
+    """
+    if world_size() == 1:
+        return mean
+    n_global = torch.tensor(n_local, device=mean.device)
+    dist.all_reduce(n_global)
+    return mean * (n_local * world_size()) / n_global
 
 
 def gather_objects(objects: list[Any]) -> list[Any]:

@@ -20,21 +20,87 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from neuro_ssl.errors import InputError
 
+if TYPE_CHECKING:
+    from neuro_ssl.checkpoint import Weights
 
-def run_name(prefix: str, identity: dict[str, Any]) -> str:
-    """`prefix-1a2b3c4d`, the digits being a hash of everything that affects the run's result."""
-    canonical = json.dumps(identity, sort_keys=True, default=str)
-    return f"{prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+
+# What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead.
+ELSEWHERE = {
+    *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights"),
+    *("num_workers", "checkpoint_minutes", "logger"),
+}
+ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+
+
+def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
+    """Experiment, task, and eight digits that stand for all that affects the result.
+
+    A sweep point and the same single run get one name; another place, strategy or logger gives no other.
+
+    Args:
+        task: name of the task.
+        config: the resolved configuration.
+        data: `identity` of the volume store.
+        weights: what the encoder starts from.
+    """
+    identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    identity |= {"data": data, "weights": weights.name if weights else None}
+    digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return "-".join([config["name"], *([] if task in config["name"] else [task]), digits])
+
+
+def describe_run(
+    config: dict[str, Any], choices: dict[str, str], task: Any, data: dict[str, Any], weights: "Weights | None"
+) -> dict[str, Any]:
+    """What `run.yaml` says about a run: what is done to what, by which code, where.
+
+    Args:
+        config: the resolved configuration.
+        choices: the chosen option of each configuration group.
+        task: the LightningModule.
+        data: `summary` of the volume store.
+        weights: what the encoder starts from.
+    """
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
+        "stage": task.stage,
+        "task": choices["task"],
+        "command": command_line(),
+        "seed": config["seed"],
+        "dataset": data,
+        "encoder": {
+            "name": choices["encoder"],
+            "parameters_millions": round(sum(p.numel() for p in task.encoder.parameters()) / 1e6, 2),
+        },
+        "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
+        "frozen": config["frozen"],
+        "epochs": config["trainer"]["max_epochs"],
+        "batch_size": config["batch_size"],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        **_commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
 
 
 class RunDirectory:
@@ -86,18 +152,74 @@ class RunDirectory:
         predictions.to_parquet(self.path / "predictions.parquet")
         write_atomically(self.path / "results.json", json.dumps(results, indent=2))
 
-    def begin(self, record: dict[str, Any], config: dict[str, Any]) -> None:
-        """Make the folder and note what is about to run.
+    @contextmanager
+    def locked(self, first_process: bool) -> Iterator[None]:
+        """Hold the run, so that the same command started a second time meanwhile is refused.
+
+        The operating system lets go of it when the process ends, however it ends.
+
+        Args:
+            first_process: whether this is the run's first process; the others come along with it.
+
+        Raises:
+            InputError: another process holds it, or the folder cannot be written.
+        """
+        if not first_process:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"{self.path}: another process works on this run; wait for it or stop it") from error
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another runs_dir") from error
+        with lock:
+            yield
+
+    def last_checkpoint(self) -> Path | None:
+        """The checkpoint to go on from; None to begin.
+
+        Warns:
+            UserWarning: the last one is damaged; then it is the one before.
+
+        Raises:
+            InputError: all are damaged.
+        """
+        found = [file for name in ("last.ckpt", "previous.ckpt") if (file := self.checkpoints / name).exists()]
+        for file in found:
+            problem = _damage(file)
+            if problem is None:
+                return file
+            rest = found[found.index(file) + 1 :]
+            if not rest:
+                raise InputError(f"{file} is damaged ({problem}); delete {self.path} to begin anew")
+            warnings.warn(f"{file} is damaged ({problem}); going on from {rest[0]}", stacklevel=2)
+        return None
+
+    def begin(self, record: dict[str, Any], config: dict[str, Any], resume_from: Path | None) -> None:
+        """Make the folder and note what is about to run; on a restart, cut the history back to the checkpoint.
 
         Raises:
             InputError: the folder cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            started = self.record.get("started", _now())
+            self._write({"name": self.path.name, "status": "running", **record, "started": started})
+            self._rewind_metrics(resume_from)
         except OSError as error:
             raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another runs_dir") from error
-        self._write({"name": self.path.name, "status": "running", **record, "started": _now()})
+
+    def _rewind_metrics(self, resume_from: Path | None) -> None:
+        """Drop what was logged after the checkpoint: it will be logged again."""
+        file = self.path / "metrics.csv"
+        if not file.exists():
+            return
+        step = torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"] if resume_from else 0
+        metrics = pd.read_csv(file, dtype=str, keep_default_na=False)
+        write_atomically(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
 
     def finish(self) -> None:
         """Note that the run came to its end."""
@@ -109,24 +231,22 @@ class RunDirectory:
         write_atomically(self.path / "run.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
 
 
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            if record := archive.testzip():
+                return f"checksum of {record} is wrong"
+        torch.load(checkpoint, weights_only=True, map_location="meta")
+    except Exception as error:  # whatever a truncated or foreign file makes of the reader
+        return str(error).split("\n")[0] or type(error).__name__
+    return None
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that it is either the old one or the new one, whatever happens in between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, code state and hardware, as far as they matter for repeating a run."""
-    import torch
-
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        **_commit(),
-        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": devices},
-    }
 
 
 def command_line() -> str:

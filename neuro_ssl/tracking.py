@@ -2,12 +2,14 @@
 
 import csv
 import os
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -77,6 +79,8 @@ def wandb_logger(
     logger = WandbLogger(
         project=project,
         name=name,
+        id=name,
+        resume="allow",
         save_dir=directory,
         offline=mode == "offline",
         settings=wandb.Settings(mode=mode, console="off"),
@@ -84,6 +88,30 @@ def wandb_logger(
     if mode == "offline":
         print(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
     return logger
+
+
+@rank_zero_only
+def replay_history(loggers: list[Logger], directory: Path) -> None:
+    """Give an offline W&B run the history from before a restart, so that one folder holds the whole run.
+
+    Offline, every start makes a folder of its own, and a killed one may hold steps that are trained again; all of it
+    but the machine's statistics is in `metrics.csv`. (Online, the server goes on with the run of the same id.)
+
+    Args:
+        loggers: of the run, before they have logged anything.
+        directory: the run directory, its history already cut back to the checkpoint.
+    """
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger) or not logger._offline:
+            continue
+        for folder in directory.glob("wandb/offline-run-*"):
+            shutil.rmtree(folder)
+        if (file := directory / "metrics.csv").exists():
+            history = pd.read_csv(file)
+            for step in history["step"].unique():
+                rows = history[history["step"] == step]
+                values = dict(zip(rows["metric"], rows["value"], strict=True)) | {"epoch": rows["epoch"].iloc[0]}
+                logger.log_metrics({name: value for name, value in values.items() if not pd.isna(value)}, int(step))
 
 
 def finish_tracking() -> None:

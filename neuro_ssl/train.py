@@ -4,7 +4,7 @@ Everything that can be known to be wrong is found before training starts; nothin
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, is_sweep, overridden, plain
 from neuro_ssl.errors import InputError
@@ -12,11 +12,9 @@ from neuro_ssl.errors import InputError
 if TYPE_CHECKING:
     import lightning.pytorch as L
 
-    from neuro_ssl.checkpoint import Weights
-    from neuro_ssl.data.store import VolumeStore
-
 # Trainer arguments that are not for users to choose.
 TRAINER = {
+    "enable_checkpointing": False,  # ours survive a kill
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,  # its numbers would enter the history
     "use_distributed_sampler": False,  # ours shares out global batches; Lightning's would pad the last one
@@ -31,28 +29,24 @@ SUPPLIED = {
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
 }
-# What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead.
-ELSEWHERE = {"debug", "name", "data_dir", "runs_dir", "grid", "num_workers", "logger", "dataset", "weights"}
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
 
 
 @entry_point("train")
 def main(cfg: TrainConfig) -> None:
-    """Run one training, or show the results of one that is finished."""
+    """Run one training, go on with one that was interrupted, or show the results of one that is finished."""
     check_components(cfg, SUPPLIED)
 
     import lightning.pytorch as L
     from hydra.utils import get_class
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from neuro_ssl.callbacks import Progress, ViewExamples
+    from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.store import VolumeStore
-    from neuro_ssl.run import RunDirectory
+    from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
-    from neuro_ssl.tracking import finish_tracking
+    from neuro_ssl.tracking import finish_tracking, replay_history
 
     quiet_libraries()
     config = plain(cfg)
@@ -64,18 +58,19 @@ def main(cfg: TrainConfig) -> None:
         weights.check_data(store.summary)
         config["encoder"] = weights.encoder
 
-    run = RunDirectory(Path(cfg.runs_dir) / name_of_run(config, store, weights))
+    task_name = choices()["task"]
+    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, config, store.identity, weights))
     if run.finished:
         print(f"already finished: {run.path}")
         if run.results:
             print(scores_table(run.results))
         return
 
+    # Data, encoder, task
     L.seed_everything(cfg.seed, verbose=False)
     encoder = build(config["encoder"])
     if weights:
         weights.into(encoder)
-    pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     parts = {
         "encoder": encoder,
@@ -83,6 +78,7 @@ def main(cfg: TrainConfig) -> None:
         "optimizer": build(config["optimizer"]),
         "seed": cfg.seed,
     }
+    pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
         datamodule = SSLDataModule(store, **loading)
@@ -92,8 +88,9 @@ def main(cfg: TrainConfig) -> None:
         parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
     task = build(config["task"], **parts)
 
-    checkpoint = ModelCheckpoint(run.checkpoints, "best", **task.keep)
-    callbacks = [checkpoint, Progress()]
+    # Trainer
+    checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
+    callbacks = [checkpoints, Health(store.manifest["scan_id"]), Progress()]
     if pretraining:
         callbacks.append(ViewExamples(run.path))
     trainer = build(
@@ -103,34 +100,38 @@ def main(cfg: TrainConfig) -> None:
         default_root_dir=run.path,
         **TRAINER,
     )
-
     refuse_sweep_over_devices(trainer)
 
-    if trainer.is_global_zero:
-        run.begin(record(cfg, task, store, weights), config)
-        print(f"{run.path}\n  {datamodule}")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(config)
-    if cfg.frozen:
-        task.cache_features(datamodule, trainer.strategy.root_device)
-    trainer.fit(task, datamodule)
-    if isinstance(datamodule, SupervisedDataModule):
-        # The test split is opened here, once, with the weights that the validation split chose.
-        outputs = {
-            split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoint.best_model_path)
-            for split in ("val", "test")
-        }
-        table = prediction_table(datamodule, outputs)
-        results = {**protocol(cfg), **downstream_results(task, datamodule, table)}
-        for logger in trainer.loggers:
-            logger.log_metrics(as_metrics(results), trainer.global_step)
+    with run.locked(trainer.is_global_zero):
+        resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
-            run.write_results(table, results)
-            print(scores_table(results))
-    finish_tracking()
-    if trainer.is_global_zero:
-        run.finish()
-        print(f"finished: {run.path}")
+            record = describe_run(config, choices(), task, store.summary, weights)
+            run.begin(record, config, resume_from)
+            print(f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}")
+        replay_history(trainer.loggers, run.path)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config)
+        if cfg.frozen:
+            task.cache_features(datamodule, trainer.strategy.root_device)
+        trainer.fit(task, datamodule, ckpt_path=resume_from)
+
+        if isinstance(datamodule, SupervisedDataModule):
+            # The test split is opened here, once, with the weights that the validation split chose.
+            outputs = {
+                split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoints.best)
+                for split in ("val", "test")
+            }
+            table = prediction_table(datamodule, outputs)
+            results = downstream_results(task, datamodule, table, task_name, pretrained=weights is not None)
+            for logger in trainer.loggers:
+                logger.log_metrics(as_metrics(results), trainer.global_step)
+            if trainer.is_global_zero:
+                run.write_results(table, results)
+                print(scores_table(results))
+        finish_tracking()
+        if trainer.is_global_zero:
+            run.finish()
+            print(f"finished: {run.path}")
 
 
 def refuse_sweep_over_devices(trainer: "L.Trainer") -> None:
@@ -140,50 +141,6 @@ def refuse_sweep_over_devices(trainer: "L.Trainer") -> None:
             f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
             "one by one, or under torchrun or SLURM"
         )
-
-
-def name_of_run(config: dict[str, Any], store: "VolumeStore", weights: "Weights | None") -> str:
-    """Experiment, task, and a hash of what affects the result; the same for a sweep point and a single run."""
-    from neuro_ssl.run import run_name
-
-    identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
-    identity["data"] = store.identity
-    identity["weights"] = weights.name if weights else None
-    task, name = choices()["task"], config["name"]
-    return run_name(name if task in name else f"{name}-{task}", identity)
-
-
-def record(cfg: TrainConfig, task: Any, store: "VolumeStore", weights: "Weights | None") -> dict[str, Any]:
-    """What `run.yaml` says about this run."""
-    from neuro_ssl.run import command_line, environment
-
-    return {
-        "stage": task.stage,
-        "task": choices()["task"],
-        "command": command_line(),
-        "seed": cfg.seed,
-        "dataset": store.summary,
-        "encoder": {
-            "name": choices()["encoder"],
-            "parameters_millions": round(sum(p.numel() for p in task.encoder.parameters()) / 1e6, 2),
-        },
-        "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
-        "frozen": cfg.frozen,
-        "epochs": cfg.trainer.max_epochs,
-        "batch_size": cfg.batch_size,
-        **environment(),
-    }
-
-
-def protocol(cfg: TrainConfig) -> dict[str, Any]:
-    """How a downstream run came about: by its two switches, initial weights and frozen encoder."""
-    trained = "finetune" if cfg.weights else "from_scratch"
-    return {
-        "task": choices()["task"],
-        "protocol": "linear_probe" if cfg.frozen else trained,
-        "initialisation": "pretrained" if cfg.weights else "untrained",
-    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Lightning callbacks: what is watched and kept while a model trains."""
 
+from neuro_ssl.callbacks.checkpoints import Checkpoints
+from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.progress import Progress
 from neuro_ssl.callbacks.view_examples import ViewExamples
 
-__all__ = ["Progress", "ViewExamples"]
+__all__ = ["Checkpoints", "Health", "Progress", "ViewExamples"]

@@ -10,7 +10,7 @@ A batch is a dictionary of tensors:
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -85,6 +85,20 @@ class ScanDataModule(L.LightningDataModule):
             raise InputError(f"num_workers must be at least 0, got {num_workers}")
         self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
         self.datasets: dict[Split, ScanDataset] = {}
+        self._start = (0, 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches the trainer has consumed (not how many were fetched ahead)."""
+        assert self.trainer is not None
+        fit: Any = self.trainer.fit_loop
+        batches = fit.epoch_loop.batch_progress.current.processed
+        if batches == fit.max_batches:  # between epochs
+            return {"epoch": fit.epoch_progress.current.started, "batches": 0}
+        return {"epoch": fit.epoch_progress.current.started - 1, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the trainer stood."""
+        self._start = (state_dict["epoch"], state_dict["batches"])
 
     def scans(self, split: Split) -> pd.DataFrame:
         """The manifest rows of a split.
@@ -106,6 +120,7 @@ class ScanDataModule(L.LightningDataModule):
             self.batch_size,
             seed=self.seed,
             shuffle=shuffle,
+            start=self._start if split == "train" else (0, 0),
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

@@ -33,6 +33,7 @@ class BatchSampler(Sampler[list[Draw]]):
         batch_size: scans a step over all ranks.
         seed: of the order.
         shuffle: a new order each epoch; else the dataset's own order.
+        start: (epoch, batch): in that epoch, begin at that batch; where a run goes on that ended within an epoch.
         rank: index of this process.
         world_size: number of processes.
 
@@ -41,7 +42,15 @@ class BatchSampler(Sampler[list[Draw]]):
     """
 
     def __init__(
-        self, n_scans: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, rank: int = 0, world_size: int = 1
+        self,
+        n_scans: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        start: tuple[int, int] = (0, 0),
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.n_scans, self.seed, self.shuffle = n_scans, seed, shuffle
         self.rank, self.world_size = rank, world_size
@@ -51,7 +60,8 @@ class BatchSampler(Sampler[list[Draw]]):
                 f"{n_scans} scans in batches of {batch_size} cannot be shared out over {world_size} processes: "
                 "use fewer devices or a larger batch_size"
             )
-        self.epoch = 0
+        self.start = start
+        self.epoch = start[0]  # loaders fetch ahead before anyone sets the epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls this."""
@@ -65,6 +75,7 @@ class BatchSampler(Sampler[list[Draw]]):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_scans)
         positions = np.arange(self.n_scans)
-        for batch in np.array_split(positions, self.n_batches):
+        first = self.start[1] if self.epoch == self.start[0] else 0
+        for batch in np.array_split(positions, self.n_batches)[first:]:
             mine = np.array_split(batch, self.world_size)[self.rank]
             yield [Draw(int(order[position]), self.epoch, int(position)) for position in mine]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from neuro_ssl.data.manifest import SPLITS
-from neuro_ssl.data.tabular import read_table
+from neuro_ssl.data.tabular import missing_column, read_table
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import appearing
 
 BINS = 5  # quantiles of a numeric column; with two sexes 10 strata, so that 100 subjects leave each about 10
 
@@ -111,23 +112,29 @@ def split_scans(
     existing: dict[str, str] = {}
     if path.is_file():
         table = read_table(path)
+        for column in ("subject_id", "split"):
+            if column not in table:
+                raise missing_column(column, table.columns, f"{path} (delete it to split anew)")
         existing = dict(zip(table["subject_id"], table["split"], strict=True))
         unknown = set(existing.values()) - set(SPLITS)
         if unknown:
-            raise InputError(f"{path}: {unknown.pop()!r} is not one of {', '.join(SPLITS)}")
+            raise InputError(f"{path}: {unknown.pop()!r} is not one of {', '.join(SPLITS)}; delete it to split anew")
     subjects = by_subject.first()
     splits = assign_splits(subjects, shares, stratify, seed, existing)
     return manifest.assign(split=manifest["subject_id"].map(splits)), len(set(existing) & set(subjects.index))
 
 
 def write_splits(manifest: pd.DataFrame, path: Path) -> None:
-    """Put the splits on file, beside those of subjects that are no longer in the cohort."""
+    """Put the splits on file, beside those of subjects that are no longer in the cohort.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     table = manifest[["subject_id", "split"]].drop_duplicates()
     if path.is_file():
         table = pd.concat([table, read_table(path)]).drop_duplicates("subject_id")
-    partial = path.with_suffix(".partial")
-    table.sort_values("subject_id").to_csv(partial, index=False)
-    partial.replace(path)
+    with appearing(path) as file:
+        table.sort_values("subject_id").to_csv(file, index=False)
 
 
 def _walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int) -> list[str]:

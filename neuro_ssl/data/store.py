@@ -25,6 +25,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 
 FORMAT_VERSION = 1
+INFO = ("cohort", "simulated", "grid", "preprocessing", "preprocessing_hash", "manifest_hash")  # of store.json
 _LOCAL = ["image_path", "mask_path"]  # say where the data are, not what
 
 
@@ -44,28 +45,33 @@ class VolumeStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "VolumeStore":
-        """Open a store and check that it is whole.
+        """Open a store and check its description and manifest. (`checks.check_volumes` looks at the volumes.)
 
         Raises:
-            InputError: no finished store, of another format, or volumes or manifest differ from what was written.
+            InputError: no finished store, of another format, or its description or manifest are damaged or changed.
         """
         path = Path(path)
         again = "run the preprocess command again: it makes what is missing"
         try:
             info = json.loads((path / "store.json").read_text(encoding="utf-8"))
+            version = info["format_version"]
         except FileNotFoundError as error:
             raise InputError(f"{path}: no finished volume store; {again}") from error
-        if info["format_version"] != FORMAT_VERSION:
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}/store.json: damaged ({error!r}); {again}") from error
+        if version != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format {info['format_version']}, and this version of neuro_ssl reads {FORMAT_VERSION}; "
+                f"{path}: format {version}, and this version of neuro_ssl reads {FORMAT_VERSION}; "
                 "delete the folder and preprocess again"
             )
-        manifest = read_manifest(path / "manifest.parquet")
+        if lacking := [key for key in INFO if key not in info]:
+            raise InputError(f"{path}/store.json: damaged, it lacks {', '.join(lacking)}; {again}")
+        try:
+            manifest = read_manifest(path / "manifest.parquet")
+        except InputError as error:
+            raise InputError(f"{error}; {again}") from error
         if manifest_hash(manifest) != info["manifest_hash"]:
             raise InputError(f"{path}/manifest.parquet was changed since it was written; {again}")
-        missing = sorted(set(manifest["volume"]) - {f"volumes/{file.name}" for file in path.glob("volumes/*")})
-        if missing:
-            raise InputError(f"{path}: {len(missing)} of {len(manifest)} volumes missing, first {missing[0]}; {again}")
         return cls(path, info, manifest)
 
     @classmethod
@@ -140,7 +146,11 @@ class VolumeStore:
         Raises:
             InputError: the file is damaged.
         """
-        array: npt.NDArray[np.float16] = open_volume(self.path / volume)[...]
+        file = self.path / volume
+        try:
+            array: npt.NDArray[np.float16] = open_volume(file)[...]
+        except RuntimeError as error:  # a header that is whole, and content that is not
+            raise InputError(_damaged(file, error)) from error
         return array
 
 
@@ -153,7 +163,11 @@ def open_volume(file: Path) -> Any:
     try:  # one thread: the loading processes are the parallelism, and threads do not survive a fork
         return blosc2.open(str(file), mode="r", dparams=blosc2.DParams(nthreads=1))
     except (RuntimeError, OSError) as error:
-        raise InputError(f"{file}: damaged ({error}); delete it and preprocess again") from error
+        raise InputError(_damaged(file, error)) from error
+
+
+def _damaged(file: Path, error: Exception) -> str:
+    return f"{file}: damaged ({error}); delete it and run the preprocess command again"
 
 
 def manifest_hash(manifest: pd.DataFrame) -> str:

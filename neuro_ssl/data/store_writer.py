@@ -7,7 +7,6 @@ half-made and goes on where it stopped. Zstandard at level 1 after a byte shuffl
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ import pandas as pd
 
 from neuro_ssl.data.manifest import read_manifest, write_manifest
 from neuro_ssl.data.store import FORMAT_VERSION, VolumeStore, manifest_hash, open_volume
+from neuro_ssl.errors import InputError
+from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 
 
@@ -56,7 +57,10 @@ class StoreWriter:
         file = self.path / _volume(scan_id)
         if not file.is_file():
             return False
-        made = _metadata(file)
+        try:
+            made = _metadata(file)
+        except InputError:  # damaged, and so to be made anew
+            return False
         if made["preprocessing_hash"] != self.preprocessing_hash:
             return False
         unchanged: bool = made["stamps"] == _stamps(sources)
@@ -70,14 +74,12 @@ class StoreWriter:
             volume: (z, y, x) of the grid's shape.
             brain_ml: volume of the brain.
             sources: the files that it was made from, the image first.
+
+        Raises:
+            InputError: it cannot be written.
         """
-        file = self.path / _volume(scan_id)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
         array = blosc2.asarray(
             volume,
-            urlpath=str(partial),
-            mode="w",
             chunks=volume.shape,
             cparams=blosc2.CParams(
                 codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
@@ -91,7 +93,8 @@ class StoreWriter:
             "stamps": _stamps(sources),
             "brain_ml": brain_ml,
         }
-        partial.replace(file)
+        with appearing(self.path / _volume(scan_id)) as file:
+            file.write_bytes(array.to_cframe())
 
     def finish(self, scans: pd.DataFrame, cohort: str, simulated: bool) -> VolumeStore:
         """Write manifest and description, and open the store.
@@ -100,6 +103,9 @@ class StoreWriter:
             scans: a manifest with `scan_id` and `split`, all of whose volumes are written.
             cohort: its name.
             simulated: whether the scans were made by `neuro_ssl.simulate`.
+
+        Raises:
+            InputError: they cannot be written.
         """
         volumes = [_volume(scan_id) for scan_id in scans["scan_id"]]
         made = [_metadata(self.path / volume) for volume in volumes]
@@ -108,10 +114,9 @@ class StoreWriter:
             image_hash=[metadata["hashes"][0] for metadata in made],
             brain_ml=[metadata["brain_ml"] for metadata in made],
         ).sort_values("scan_id")
-        partial = self.path / "partial.parquet"
-        write_manifest(manifest, partial)
-        written = read_manifest(partial)
-        partial.replace(self.path / "manifest.parquet")
+        with appearing(self.path / "manifest.parquet") as file:
+            write_manifest(manifest, file)
+            written = read_manifest(file)
         info = {
             "format_version": FORMAT_VERSION,
             "cohort": cohort,
@@ -122,9 +127,8 @@ class StoreWriter:
             "preprocessing_hash": self.preprocessing_hash,
             "manifest_hash": manifest_hash(written),
         }
-        partial = self.path / "partial.json"
-        partial.write_text(json.dumps(info, indent=2), encoding="utf-8")
-        partial.replace(self.path / "store.json")
+        with appearing(self.path / "store.json") as file:
+            file.write_text(json.dumps(info, indent=2), encoding="utf-8")
         return VolumeStore.open(self.path)
 
 
@@ -134,7 +138,10 @@ def _volume(scan_id: str) -> str:
 
 def _metadata(file: Path) -> dict[str, Any]:
     array = open_volume(file)  # must outlive its metadata
-    metadata: dict[str, Any] = array.schunk.vlmeta["neuro_ssl"]
+    try:
+        metadata: dict[str, Any] = array.schunk.vlmeta["neuro_ssl"]
+    except KeyError as error:
+        raise InputError(f"{file}: not written by this package; delete it and run the command again") from error
     return metadata
 
 

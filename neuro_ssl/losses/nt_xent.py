@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro_ssl.distributed import gather_rows, world_size
+from neuro_ssl.distributed import gather_rows
 
 
 def nt_xent(z1_nD: Tensor, z2_nD: Tensor, subject_n: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -23,8 +23,8 @@ def nt_xent(z1_nD: Tensor, z2_nD: Tensor, subject_n: Tensor, temperature: float)
         temperature: divisor of the cosine similarities (0.5 in the paper).
 
     Returns:
-        The loss, scaled so that DDP's average over ranks is the mean over all 2N anchors, and the share of this
-        rank's anchors whose partner is their most similar key. Both are scalars in float32 or wider.
+        The loss, the mean over this rank's 2n anchors (before `backward` under DDP: `distributed.weighted_for_ddp`),
+        and the share of these anchors whose partner is their most similar key. Both are scalars in float32 or wider.
     """
     dtype = torch.promote_types(z1_nD.dtype, torch.float32)  # half-precision logits lose the loss's small digits
     z1_ND, first = gather_rows(F.normalize(z1_nD.to(dtype), dim=1))
@@ -42,6 +42,6 @@ def nt_xent(z1_nD: Tensor, z2_nD: Tensor, subject_n: Tensor, temperature: float)
     excluded_aM[torch.arange(2 * n, device=anchors.device), partners] = False
     logits_aM = logits_aM.masked_fill(excluded_aM, -torch.inf)
 
-    loss = F.cross_entropy(logits_aM, partners, reduction="sum") / (2 * n_pairs) * world_size()
+    loss = F.cross_entropy(logits_aM, partners)
     accuracy = (logits_aM.argmax(dim=1) == partners).to(dtype).mean()
     return loss, accuracy

@@ -7,9 +7,8 @@ refused. Files appear complete or not at all, so that an interrupted run continu
 import json
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import nibabel as nib
 
 from neuro_ssl.console import progress_bar
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import appearing
 from neuro_ssl.simulation.atlas import Atlas, load_atlas
 from neuro_ssl.simulation.bids import MASKS, RECORD, as_json, root_texts, scan_names, subject_texts
 from neuro_ssl.simulation.cohort import ALZHEIMERS_ONSET_YEARS, Subject, plan_cohort
@@ -59,7 +59,7 @@ def simulate_cohort(
         overwrite: replace a simulated dataset of other settings. A folder written by anything else is never touched.
 
     Raises:
-        InputError: an argument is out of its range, or `output` holds something else.
+        InputError: an argument is out of its range, or `output` holds something else or cannot be written.
     """
     settings = {
         "simulation_version": SIMULATION_VERSION,
@@ -123,7 +123,10 @@ def _claim(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Make `output` the folder of these settings, or refuse."""
     record = output / RECORD
     if record.is_file():
-        recorded = json.loads(record.read_text(encoding="utf-8"))
+        try:
+            recorded = dict(json.loads(record.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{record}: damaged ({error}); delete {output}, or choose another output=") from error
         if recorded == settings:
             return
         if not overwrite:
@@ -182,19 +185,10 @@ def _write_scan_in_worker(scan: _Scan) -> None:
 
 def _write_scan(output: Path, scan: _Scan, atlas: Atlas) -> None:
     for name, image in zip(scan_names(*scan), simulate_scan(atlas, *scan), strict=True):
-        with _appearing(output / name) as temporary:
+        with appearing(output / name) as temporary:
             nib.save(image, temporary)
 
 
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place once it is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    yield temporary
-    temporary.replace(path)
-
-
 def _write_text(path: Path, text: str) -> None:
-    with _appearing(path) as temporary:
+    with appearing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

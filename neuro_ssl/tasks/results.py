@@ -1,17 +1,17 @@
 """From a downstream run's outputs to its prediction table and its scores; every score comes from that table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from neuro_ssl.data.datamodule import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised
 
-Outputs = dict[str, list[dict[str, Tensor]]]
+Outputs = Mapping[str, Any]  # for each split, what `Trainer.predict` returns for its one loader: a list of dicts
 ABOUT_SCAN = ("scan_id", "subject_id", "session_id", "age_years", "sex", "site")
 
 
@@ -34,17 +34,30 @@ def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.D
     return pd.concat([about, table], axis=1).reset_index(drop=True)
 
 
-def downstream_results(task: Supervised, datamodule: SupervisedDataModule, table: pd.DataFrame) -> dict[str, Any]:
+def downstream_results(
+    task: Supervised, datamodule: SupervisedDataModule, table: pd.DataFrame, task_name: str, *, pretrained: bool
+) -> dict[str, Any]:
     """Scores on the test split with 95 % intervals, beside those of a model that ignores the image.
 
     That baseline predicts the training scans' mean (for classification, the share of the positive class).
+
+    Args:
+        task: what was trained; its two switches, frozen and pretrained, name the protocol.
+        datamodule: what it was trained on.
+        table: its predictions, see `prediction_table`.
+        task_name: such as `brain_age`.
+        pretrained: whether the encoder started from given weights.
     """
     test = table[table["split"] == "test"]
     target = datamodule.datasets["train"].target
     assert target is not None
     constant = float(np.mean(target.numpy(), dtype=np.float64))
     baseline = test.assign(prediction=constant)
+    trained = "finetune" if pretrained else "from_scratch"
     return {
+        "task": task_name,
+        "protocol": "linear_probe" if task.frozen else trained,
+        "initialisation": "pretrained" if pretrained else "untrained",
         "kind": task.kind,
         "target": task.target,
         "unit": task.unit,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from neuro_ssl.data.datamodule import Batch
-from neuro_ssl.distributed import gather_rows
+from neuro_ssl.distributed import gather_rows, weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.losses import nt_xent
 from neuro_ssl.optim import Optimizer
@@ -34,7 +34,7 @@ class SimCLR(L.LightningModule):
 
     stage: ClassVar[str] = "pretraining"
     # No validation score says which epoch's encoder will serve best: the last is kept.
-    keep: ClassVar[dict[str, Any]] = {"save_last": True, "save_top_k": 0}
+    best: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -63,6 +63,8 @@ class SimCLR(L.LightningModule):
         self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
+        # (Lightning's own mean over processes is wrong where their shares differ: it divides by a rounded count.)
+        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
         self._val_embeddings: list[Tensor] = []
 
     def make_views(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -89,16 +91,16 @@ class SimCLR(L.LightningModule):
         self.train_accuracy.update(accuracy, n)
         self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
         self.log("train/contrastive_accuracy", self.train_accuracy, on_epoch=True, on_step=False)
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
-        return loss
+        return weighted_for_ddp(loss, n)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same on held-out subjects, with the same views every time (epoch 0's)."""
         loss, accuracy, embedding = self.contrast(batch)
         n = len(batch["scan"])
-        self.log("val/loss", loss, prog_bar=True, batch_size=n, sync_dist=True)
-        self.log("val/contrastive_accuracy", accuracy, batch_size=n, sync_dist=True)
+        self.val_loss.update(loss, n)
+        self.val_accuracy.update(accuracy, n)
+        self.log("val/loss", self.val_loss, prog_bar=True)
+        self.log("val/contrastive_accuracy", self.val_accuracy)
         self._val_embeddings.append(embedding[:n])
 
     def on_validation_epoch_end(self) -> None:
@@ -111,8 +113,8 @@ class SimCLR(L.LightningModule):
         # RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values.
         singular = torch.linalg.svdvals(embedding)
         p = singular / singular.sum().clamp(min=1e-12)
-        self.log("val/rankme", torch.exp(-(p * (p + 1e-7).log()).sum()))
-        self.log("val/embedding_sd", direction.std(dim=0).mean() * direction.shape[1] ** 0.5)
+        self.log("val/rankme", torch.exp(-(p * (p + 1e-7).log()).sum()), sync_dist=True)
+        self.log("val/embedding_sd", direction.std(dim=0).mean() * direction.shape[1] ** 0.5, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser over encoder and head."""

@@ -15,6 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
 from neuro_ssl.data.datamodule import Batch, SupervisedDataModule
+from neuro_ssl.distributed import weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.views.intensity import standardise
@@ -30,11 +31,14 @@ class Supervised(L.LightningModule):
         optimizer: what to train with.
         seed: of the views.
         frozen: keep the encoder as it is and train the linear layer alone, on features computed once.
-        target_mean: of the training split; regression is trained on standardised targets.
+        target_mean: of the training split.
         target_sd: of the training split.
         target: manifest column.
         classes: for classification the two labels, the positive one second; None for regression.
         unit: of a regression target, for tables and axes.
+        standardise_target: train regression on targets of mean 0 and variance 1 over the training split; else on
+            raw ones, as the paper does.
+        standardise_features: likewise show the head a frozen encoder's features; else as they are, as the paper does.
     """
 
     stage: ClassVar[str] = "downstream"
@@ -55,6 +59,8 @@ class Supervised(L.LightningModule):
         target: str,
         classes: list[str] | None = None,
         unit: str | None = None,
+        standardise_target: bool = True,
+        standardise_features: bool = True,
     ) -> None:
         super().__init__()
         if classes is not None and len(classes) != 2:
@@ -63,25 +69,27 @@ class Supervised(L.LightningModule):
             raise InputError("a frozen encoder's features are computed once, without augmentation: use views=none")
         self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
         self.frozen, self.classes, self.target, self.unit = frozen, classes, target, unit
+        self.standardise_features = standardise_features
         self.kind: Literal["classification", "regression"] = "classification" if classes else "regression"
         embed_dim = int(encoder.embed_dim)  # type: ignore[arg-type]
         self.head = nn.Linear(embed_dim, 1)
-        # Frozen features keep whatever scale they have; the head sees them standardised over the training split.
+        # How the head sees features: as they are, until `cache_features` sets the scale of a frozen encoder's.
         self.register_buffer("feature_mean", torch.zeros(embed_dim))
         self.register_buffer("feature_sd", torch.ones(embed_dim))
-        self.register_buffer("target_mean", torch.tensor(0.0 if classes else target_mean))
-        self.register_buffer("target_sd", torch.tensor(1.0 if classes else max(target_sd, 1e-6)))
+        raw = classes is not None or not standardise_target
+        self.register_buffer("target_mean", torch.tensor(0.0 if raw else target_mean))
+        self.register_buffer("target_sd", torch.tensor(1.0 if raw else max(target_sd, 1e-6)))
         self.train_loss = MeanMetric()  # in the checkpoint, so that a restart within an epoch keeps its first part
         self.train_loss.persistent(True)
+        self.val_loss = MeanMetric()  # Lightning's own mean over processes is wrong where their shares differ
         self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
         if frozen:
             self.encoder.requires_grad_(False)
 
     @property
-    def keep(self) -> dict[str, Any]:
-        """Which checkpoints to keep: the best on the validation split by what the paper chooses by, and the last."""
-        chosen = {"monitor": "val/auroc", "mode": "max"} if self.classes else {"monitor": "val/loss", "mode": "min"}
-        return {"save_last": True, **chosen}
+    def best(self) -> dict[str, Any]:
+        """What chooses the epoch whose weights are tested: a score on the validation split, the paper's."""
+        return {"monitor": "val/auroc", "mode": "max"} if self.classes else {"monitor": "val/loss", "mode": "min"}
 
     def train(self, mode: bool = True) -> "Supervised":
         """As `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
@@ -91,13 +99,15 @@ class Supervised(L.LightningModule):
         return self
 
     def cache_features(self, datamodule: SupervisedDataModule, device: torch.device) -> None:
-        """For a frozen encoder: compute all features once, and the scale that the head sees them at.
+        """For a frozen encoder: compute all features once, and, if asked for, the scale that the head sees them at.
 
         Args:
             datamodule: whose volumes are replaced by features, before a trainer asks for its loaders.
             device: where to compute them.
         """
         datamodule.cache_features(self.to(device).extract)
+        if not self.standardise_features:
+            return
         features = datamodule.datasets["train"].features
         assert features is not None
         self.feature_mean.copy_(features.mean(dim=0))
@@ -127,7 +137,7 @@ class Supervised(L.LightningModule):
         return self.head((features - self.feature_mean) / self.feature_sd).squeeze(1)  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Binary cross-entropy, or the squared error in units of the training targets' standard deviation."""
+        """Binary cross-entropy, or the squared error (of standardised targets, unless raw ones are asked for)."""
         if self.classes:
             return F.binary_cross_entropy_with_logits(output, target)
         return F.mse_loss(output, (target - self.target_mean) / self.target_sd)
@@ -142,17 +152,15 @@ class Supervised(L.LightningModule):
         n = len(batch["scan"])
         self.train_loss.update(loss.detach(), n)
         self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("learning_rate", rate, on_epoch=True, on_step=False, batch_size=n)
-        return loss
+        return weighted_for_ddp(loss, n)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, and AUROC or the absolute error in natural units."""
         output = self(batch)
-        n = len(batch["scan"])
-        self.log("val/loss", self.loss(output, batch["target"]), prog_bar=True, batch_size=n, sync_dist=True)
+        self.val_loss.update(self.loss(output, batch["target"]), len(batch["scan"]))
+        self.log("val/loss", self.val_loss, prog_bar=True)
         self.val_metric.update(self.natural(output), batch["target"].int() if self.classes else batch["target"])
-        self.log("val/auroc" if self.classes else "val/mae", self.val_metric, prog_bar=True, batch_size=n)
+        self.log("val/auroc" if self.classes else "val/mae", self.val_metric, prog_bar=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Per scan: its manifest row, the target, and the prediction in natural units."""

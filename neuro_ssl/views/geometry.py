@@ -41,6 +41,18 @@ def choose_crop(
     return torch.where(found_B1, start_B3, (full_3 - size_B3) // 2), size_B3
 
 
+def crop_in_place(volume_B1zyx: Tensor, start_B3: Tensor, size_B3: Tensor) -> Tensor:
+    """Background outside of the crop, what is inside stays where and as large as it is."""
+    for axis, n_voxels in enumerate(volume_B1zyx.shape[:1:-1]):  # x, y, z
+        voxel_1n = torch.arange(n_voxels, device=volume_B1zyx.device)[None]
+        start_B1 = start_B3[:, axis, None]
+        inside_Bn = (voxel_1n >= start_B1) & (voxel_1n < start_B1 + size_B3[:, axis, None])
+        shape = [1, 1, 1]
+        shape[2 - axis] = n_voxels
+        volume_B1zyx = volume_B1zyx * inside_Bn.view(-1, 1, *shape)
+    return volume_B1zyx
+
+
 def view_matrix(
     start_B3: Tensor, size_B3: Tensor, flip_B: Tensor, rotation_radians_B3: Tensor, shape_zyx: torch.Size
 ) -> Tensor:

@@ -1,8 +1,9 @@
 """Our views: mild in geometry, so that what a diagnosis rests on survives, broad in intensity.
 
 The paper's crops keep 22 % of the volume on average and stretch the axes by a factor of two against each other,
-which destroys the sizes and proportions that age, sex and atrophy show in. These keep proportions (one scale for all
-axes) and most of the brain, and vary what scanners vary.
+which destroys the sizes and proportions that age, sex and atrophy show in. These keep most of the brain at its own
+size (a crop is not scaled up again; on the simulated cohort that cost the frozen features much of what tells sex,
+see experiments/demo), and vary what scanners vary.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from neuro_ssl.views.geometry import choose_crop, resample, view_matrix
+from neuro_ssl.views.geometry import choose_crop, crop_in_place, resample, view_matrix
 from neuro_ssl.views.intensity import blur, contrast, cutout, gamma, noise, standardise
 from neuro_ssl.views.random import between, happens, uniform
 
@@ -21,7 +22,7 @@ class Standard(nn.Module):
     """One random view of each volume.
 
     Args:
-        crop_scale: side of the crop, as a range of fractions of the volume's side; the crop is resized back.
+        crop_scale: side of the crop, as a range of fractions of the volume's side; it is not resized.
         flip_probability: of the left–right flip.
         rotation_degrees: largest angle about each axis, both ways.
         gamma_range: of the exponent over the view's own intensity range.
@@ -71,9 +72,12 @@ class Standard(nn.Module):
         starts_BK3 = (uniform(keys, "crop/start", self.redraws, 3) * (full_3 - sizes_BK3 + 1)).long()
         start_B3, size_B3 = choose_crop(volume, starts_BK3, sizes_BK3, self.min_brain)
 
+        volume = crop_in_place(volume, start_B3, size_B3)
+
         angle_B3 = (2 * uniform(keys, "rotation", 3) - 1) * self.rotation_degrees
         flip_B = happens(keys, "flip", self.flip_probability)
-        matrix_B34 = view_matrix(start_B3, size_B3, flip_B, angle_B3.deg2rad(), volume.shape[2:])
+        whole = torch.zeros_like(start_B3), full_3.expand_as(size_B3)
+        matrix_B34 = view_matrix(*whole, flip_B, angle_B3.deg2rad(), volume.shape[2:])
         image, mask = resample(volume, matrix_B34)
 
         for change in (self._gamma, self._contrast, self._blur, self._noise):

@@ -139,13 +139,18 @@ def test_kaczmarek2025_shift_changes_nothing():
     )
 
 
-def test_standard_keeps_proportions():
-    views = Standard(probability=0.0, rotation_degrees=0.0, crop_scale=(0.6, 0.6))
-    cube = torch.zeros(1, 1, 30, 30, 30)
-    cube[0, 0, 10:20, 10:20, 10:20] = torch.rand(10, 10, 10, generator=torch.Generator().manual_seed(0)) + 0.5
-    extent = [len(torch.unique(axis)) for axis in torch.nonzero(views(cube, keys(1))[0, 0]).T]
-    assert max(extent) - min(extent) <= 1
-    assert extent[0] == pytest.approx(10 / 0.6, abs=1.5)
+def test_standard_crops_keep_place_and_size():
+    volume = torch.rand(8, 1, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
+    only_crop = Standard(probability=0.0, rotation_degrees=0.0, flip_probability=0.0, crop_scale=(0.6, 0.6))
+    shown = only_crop(volume, keys(8)) != 0
+    for sample in shown[:, 0]:
+        box = torch.nonzero(sample)
+        assert (box.amax(0) - box.amin(0) + 1).tolist() == [12, 14, 13]  # 0.6 of 20, 24 and 22
+        assert len(box) == 12 * 14 * 13
+    one = torch.nonzero(shown[0, 0])
+    inside = volume[0, 0][shown[0, 0]]
+    expected = (inside - inside.mean()) / inside.std(correction=0)
+    torch.testing.assert_close(only_crop(volume, keys(8))[0, 0][tuple(one.T)], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_standardise_equals_numpy_inside_the_mask():

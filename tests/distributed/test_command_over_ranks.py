@@ -1,0 +1,36 @@
+"""The real command on two processes, which Lightning starts: the same run as on one, with the same numbers."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["simclr_pretrain", "from_scratch"])
+def test_two_processes_make_the_same_run(random_scans, tmp_path, command, recipe):
+    arguments = [
+        *(f"+experiment={recipe}", "encoder.width=8", "encoder.norm=group", "batch_size=4", "trainer.max_epochs=2"),
+        *("dataset=csv", "dataset.cohort=c", "grid=16mm", f"data_dir={random_scans.path.parents[2]}"),
+        *("logger=csv", "num_workers=1"),
+    ]
+    command("train", *arguments, "strategy=cpu", f"runs_dir={tmp_path / 'one'}")
+    two = [*arguments, "strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"runs_dir={tmp_path / 'two'}"]
+    two += ["trainer.precision=32-true", "trainer.sync_batchnorm=false"]  # of GPUs
+    subprocess.run([sys.executable, "-m", "neuro_ssl.train", *two], check=True, timeout=180)
+    one, two = (next((tmp_path / folder).iterdir()) for folder in ("one", "two"))
+    assert one.name == two.name
+    keys = ["epoch", "step", "metric"]
+    pd.testing.assert_frame_equal(
+        *(pd.read_csv(run / "metrics.csv").sort_values(keys, ignore_index=True) for run in (one, two)),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    if recipe == "from_scratch":
+        pd.testing.assert_frame_equal(
+            *(pd.read_parquet(run / "predictions.parquet") for run in (one, two)), atol=1e-3, rtol=1e-4
+        )
+        scores = [json.loads((run / "results.json").read_text())["scores"] for run in (one, two)]
+        assert scores[0]["mae"]["value"] == pytest.approx(scores[1]["mae"]["value"], rel=1e-3)

@@ -1,0 +1,119 @@
+"""SimCLR and supervised training through the real Trainer: two processes compute what one does, shares of unequal size.
+
+Group norm: PyTorch's synchronised batch norm refuses the CPU.
+"""
+
+import lightning.pytorch as L
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.distributed import gather_objects, world_size
+from neuro_ssl.encoders.resnet3d import ResNet3D
+from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.results import prediction_table
+from neuro_ssl.tasks.simclr import SimCLR
+from neuro_ssl.tasks.supervised import Supervised
+from neuro_ssl.views.standard import Standard
+from tests.distributed.processes import on_processes
+
+BATCH_SIZE = 4  # 7 training scans: batches of 4 and 3, so 2 + 2 and 2 + 1 on two processes; 3 held-out ones: 2 + 1
+
+
+class Watch(L.Callback):
+    """Notes which draws each step saw on this rank, its loss weighted for DDP, and the gradients after averaging."""
+
+    def __init__(self):
+        self.draws, self.gradients = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.draws.append(list(zip(*(batch[name].tolist() for name in ("scan", "epoch", "draw")), strict=True)))
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.gradients.append({n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None})
+
+
+def trained(path, task_name):
+    """Train two epochs on as many processes as there are, and say what happened."""
+    store, n_processes = VolumeStore.open(path), world_size()
+    L.seed_everything(0, verbose=False)
+    parts = {"encoder": ResNet3D(width=8, norm="group"), "views": Standard(), "optimizer": Optimizer(), "seed": 1}
+    if task_name == "simclr":
+        datamodule, task = SSLDataModule(store, BATCH_SIZE, seed=1), SimCLR(**parts)
+    else:
+        classes = ["F", "M"] if task_name == "sex" else None
+        datamodule = SupervisedDataModule(store, task_name, classes, BATCH_SIZE, seed=1)
+        mean, sd = datamodule.target_statistics
+        task = Supervised(**parts, frozen=False, target_mean=mean, target_sd=sd, target=task_name, classes=classes)
+    watch = Watch()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=n_processes,
+        strategy=DDPStrategy(process_group_backend="gloo") if n_processes > 1 else "auto",
+        max_epochs=2,
+        callbacks=[watch],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    table = None
+    if task_name != "simclr":
+        outputs = {split: trainer.predict(task, datamodule.loader(split)) for split in ("val", "test")}
+        table = prediction_table(datamodule, outputs)
+    every_rank = gather_objects([watch.draws])
+    draws = [[draw for share in step for draw in share] for step in zip(*every_rank, strict=True)]
+    return {"draws": draws, "gradients": watch.gradients, "metrics": metrics, "table": table}
+
+
+TASKS = ("simclr", "age_years", "sex")
+
+
+def all_trained(path):
+    return {name: trained(path, name) for name in TASKS}
+
+
+@pytest.fixture(scope="module")
+def one_and_two(random_scans):
+    """What each task did on one process, and on both ranks of two."""
+    return all_trained(random_scans.path), on_processes(2, all_trained, random_scans.path)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_global_batches(one_and_two, task):
+    one, two = one_and_two
+    assert [len(step) for step in one[task]["draws"]] == [4, 3, 4, 3]
+    for rank in two:
+        assert rank[task]["draws"] == one[task]["draws"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_gradients(one_and_two, task):
+    one, two = one_and_two
+    for rank in two:
+        for expected, found in zip(one[task]["gradients"], rank[task]["gradients"], strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(two[0][task]["gradients"], two[1][task]["gradients"], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_metrics(one_and_two, task):
+    one, two = one_and_two
+    assert {"train/loss", "val/loss"} <= set(one[task]["metrics"])
+    for rank in two:
+        assert rank[task]["metrics"] == pytest.approx(one[task]["metrics"], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_the_same_predictions_each_scan_once(one_and_two, task):
+    one, two = one_and_two
+    assert len(one[task]["table"]) == 6
+    for rank in two:
+        pd.testing.assert_frame_equal(rank[task]["table"], one[task]["table"], rtol=1e-5)
