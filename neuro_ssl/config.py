@@ -168,7 +168,9 @@ def _explained(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         files = " → ".join(str(file) for file in (error.filename, error.filename2) if file)
-        return f"{files or 'a file'}: {os.strerror(error.errno)}; make room or get access there, or choose another place"
+        return (
+            f"{files or 'a file'}: {os.strerror(error.errno)}; make room or get access there, or choose another place"
+        )
     origin = error.__cause__ or error.__context__ or error
     text = str(error) if origin is error else f"{error}\n{origin}"
     if isinstance(origin, ConfigAttributeError | ConfigKeyError) and isinstance(origin.parent_node, DictConfig):
@@ -176,7 +178,9 @@ def _explained(error: Exception) -> str:
         file = re.match(r"In '.+?': ", text)
         return f"{file[0] if file else ''}{origin.full_key} is no key; {_suggestion(str(origin.key), known)}"
     lines = dict.fromkeys(line.strip() for line in text.partition("Config search path:")[0].splitlines())
-    return "; ".join(line.rstrip(":") for line in lines if line and not re.match(r"(object|reference)_type=|See ", line))
+    return "; ".join(
+        line.rstrip(":") for line in lines if line and not re.match(r"(object|reference)_type=|See ", line)
+    )
 
 
 def plain(node: Any) -> Any:

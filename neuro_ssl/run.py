@@ -35,6 +35,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import appearing
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
@@ -149,8 +150,9 @@ class RunDirectory:
 
     def write_results(self, predictions: pd.DataFrame, results: dict[str, Any]) -> None:
         """Keep a downstream run's prediction table and its scores."""
-        predictions.to_parquet(self.path / "predictions.parquet")
-        write_atomically(self.path / "results.json", json.dumps(results, indent=2))
+        with appearing(self.path / "predictions.parquet") as temporary:
+            predictions.to_parquet(temporary)
+        _write_text(self.path / "results.json", json.dumps(results, indent=2))
 
     @contextmanager
     def locked(self, first_process: bool) -> Iterator[None]:
@@ -203,14 +205,10 @@ class RunDirectory:
         Raises:
             InputError: the folder cannot be written.
         """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-            started = self.record.get("started", _now())
-            self._write({"name": self.path.name, "status": "running", **record, "started": started})
-            self._rewind_metrics(resume_from)
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another runs_dir") from error
+        _write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        started = self.record.get("started", _now())
+        self._write({"name": self.path.name, "status": "running", **record, "started": started})
+        self._rewind_metrics(resume_from)
 
     def _rewind_metrics(self, resume_from: Path | None) -> None:
         """Drop what was logged after the checkpoint: it will be logged again."""
@@ -219,7 +217,7 @@ class RunDirectory:
             return
         step = torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"] if resume_from else 0
         metrics = pd.read_csv(file, dtype=str, keep_default_na=False)
-        write_atomically(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
+        _write_text(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
 
     def finish(self) -> None:
         """Note that the run came to its end."""
@@ -228,7 +226,7 @@ class RunDirectory:
         self._write({**record, "status": "finished", "duration_s": round(seconds, 1)})
 
     def _write(self, record: dict[str, Any]) -> None:
-        write_atomically(self.path / "run.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+        _write_text(self.path / "run.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
 
 
 def _damage(checkpoint: Path) -> str | None:
@@ -242,11 +240,9 @@ def _damage(checkpoint: Path) -> str | None:
     return None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the new one, whatever happens in between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _write_text(path: Path, text: str) -> None:
+    with appearing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def command_line() -> str:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import lightning.pytorch as L
 from torch import Tensor
 
+from neuro_ssl.files import appearing
+
 
 class Checkpoints(L.Callback):
     """Saves where training stands every so many minutes, mid-epoch too, and the best epoch.
@@ -98,11 +100,12 @@ class Checkpoints(L.Callback):
             self._last_save = time.monotonic()
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
-        partial = path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb+") as file:
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path)  # takes part; only the first process writes
+            return
+        with appearing(path) as temporary:
+            trainer.save_checkpoint(temporary)
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             if path == self.last and path.exists():
                 path.replace(path.with_name("previous.ckpt"))
-            partial.replace(path)
