@@ -21,6 +21,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -152,7 +153,7 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
             try:
                 configured()
             except Exception as error:
-                if composed or "debug=true" in map(str.lower, sys.argv):
+                if (composed and not isinstance(error, HydraException)) or "debug=true" in map(str.lower, sys.argv):
                     raise
                 print(f"error: {_explained(error)}", file=sys.stderr)
                 raise SystemExit(1) from None
@@ -178,9 +179,8 @@ def _explained(error: Exception) -> str:
         file = re.match(r"In '.+?': ", text)
         return f"{file[0] if file else ''}{origin.full_key} is no key; {_suggestion(str(origin.key), known)}"
     lines = dict.fromkeys(line.strip() for line in text.partition("Config search path:")[0].splitlines())
-    return "; ".join(
-        line.rstrip(":") for line in lines if line and not re.match(r"(object|reference)_type=|See ", line)
-    )
+    kept = (line for line in lines if line and not re.match(r"(object|reference)_type=|See |To append ", line))
+    return "; ".join(kept).replace(":; ", ": ")
 
 
 def plain(node: Any) -> Any:
@@ -194,7 +194,8 @@ def plain(node: Any) -> Any:
     try:
         return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
+        reason = str(error.msg or error).split("\n")[0]
+        raise InputError(f"{error.full_key or 'configuration'}: {reason}") from error
 
 
 def _check_top_level(cfg: DictConfig, known: list[str]) -> None:

@@ -23,9 +23,9 @@ def appearing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise InputError(
-            f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}; make room or get write access there, or choose another "
-            "place"
+            f"cannot write {path}: {reason}; make room or get write access there, or choose another place"
         ) from error
     finally:
         with suppress(OSError):

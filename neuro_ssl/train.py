@@ -101,6 +101,7 @@ def main(cfg: TrainConfig) -> None:
         **TRAINER,
     )
     refuse_sweep_over_devices(trainer)
+    datamodule.check_shares(trainer.world_size)
 
     with run.locked(trainer.is_global_zero):
         resume_from = run.last_checkpoint()

@@ -82,8 +82,10 @@ def test_again_does_nothing_and_an_interrupted_run_goes_on(cohort, command, caps
     for name in lost:
         (cohort / name).unlink()
     half_written = cohort / next(name for name in lost if name.endswith(".nii.gz"))
-    half_written.with_name(f".{half_written.name}").write_bytes(b"interrupted")
+    half_written = half_written.with_name(f".1.{half_written.name}")
+    half_written.write_bytes(b"interrupted")
     command("simulate", f"output={cohort}", *SMALL)
+    half_written.unlink()
     after = files(cohort)
     assert {name: path.read_bytes() for name, path in after.items()} == {n: b for n, (_, b) in before.items()}
     # A scan is made whole: its mask is written again with it.

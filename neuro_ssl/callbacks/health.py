@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from neuro_ssl.data.datamodule import Batch
+from neuro_ssl.distributed import gather_rows
 from neuro_ssl.errors import InputError
 
 # An embedding whose directions spread this little, against 1 for random ones, or whose effective rank is this near to
@@ -35,8 +36,9 @@ class Health(L.Callback):
             InputError: naming the step, the batch's scans and the learning rate.
         """
         loss = outputs["loss"]
-        if torch.isfinite(loss):
-            return
+        bad, _ = gather_rows(~torch.isfinite(loss.detach())[None])
+        if not bad.any():
+            return  # on all processes alike, so that none is left waiting for another
         scans = ", ".join(self.scan_id[batch["scan"].tolist()])
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         raise InputError(
@@ -61,4 +63,4 @@ class Health(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The rate that the epoch ended with."""
-        pl_module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
+        pl_module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)

@@ -83,7 +83,9 @@ class BIDSDataset(Dataset):
         except FileNotFoundError as error:
             raise InputError(f"{path}: not there, so dataset.root is not the root of a BIDS dataset") from error
         except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from error
+            raise InputError(f"{path}: not valid JSON ({error}); mend it") from error
+        if not isinstance(description, dict):
+            raise InputError(f"{path}: not valid JSON for BIDS: an object with Name and BIDSVersion is needed")
         return description
 
     def _one_a_session(self, images: pd.DataFrame) -> pd.DataFrame:
@@ -145,6 +147,8 @@ def _phenotype(path: Path, theirs: str, ours: str) -> pd.DataFrame:
     if theirs not in table:
         raise missing_column(theirs, table.columns, str(path))
     if table[theirs].duplicated().any():
-        raise InputError(f"{path}: {theirs} {table[theirs][table[theirs].duplicated()].iloc[0]} has several rows")
+        raise InputError(
+            f"{path}: {theirs} {table[theirs][table[theirs].duplicated()].iloc[0]} has several rows; keep one"
+        )
     found = {name: next((column for column in names if column in table), None) for name, names in COLUMNS.items()}
     return pd.DataFrame({ours: table[theirs]} | {name: table[column] for name, column in found.items() if column})

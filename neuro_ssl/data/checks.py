@@ -21,7 +21,7 @@ def check_volumes(store: VolumeStore, n_threads: int = 8) -> None:
 
     Headers alone are read, which finds missing, truncated and foreign files; what passed is kept in the store's
     `checks.parquet`, so that the next start looks at sizes and times of modification alone. 50,000 volumes on a
-    local disk take 9 s the first time and 1 s afterwards.
+    local disk take 11 s the first time and 0.7 s afterwards, on two cores.
 
     Args:
         store: an open store. One that cannot be written to is checked in full every time.

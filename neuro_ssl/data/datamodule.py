@@ -112,6 +112,18 @@ class ScanDataModule(L.LightningDataModule):
             raise InputError(f"{self.store.path}: no scan has split={split}; run preprocess again with larger splits")
         return rows
 
+    def check_shares(self, world_size: int) -> None:
+        """Refuse more processes than the smallest batch of any split has scans.
+
+        Raises:
+            InputError: naming the split.
+        """
+        for split, dataset in self.datasets.items():
+            try:
+                BatchSampler(len(dataset), self.batch_size, world_size=world_size)
+            except InputError as error:
+                raise InputError(f"split={split}: {error}") from error
+
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Batch]:
         """Batches of one split, shared out over the trainer's processes."""
         dataset = self.datasets[split]

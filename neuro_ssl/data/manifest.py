@@ -77,7 +77,7 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """
     frame = frame.reset_index(drop=True)
     if frame.empty:
-        raise InputError(f"{source}: no scans in it")
+        raise InputError(f"{source}: no scans in it; it needs one row a scan")
     if "image_path" not in frame:
         raise missing_column("image_path", frame.columns, source)
     if "subject_id" not in frame:
@@ -146,7 +146,10 @@ def _as_numbers(frame: pd.DataFrame, name: str, source: str) -> "pd.Series[Any]"
     numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
     wrong = frame.index[numbers.isna() & frame[name].notna()]
     if len(wrong):
-        raise InputError(f"{_row(frame, wrong[0], source)}, {name}: {frame[name][wrong[0]]!r} is not a number")
+        raise InputError(
+            f"{_row(frame, wrong[0], source)}, {name}: {frame[name][wrong[0]]!r} is not a number; "
+            f"correct it, blank it, or translate it: dataset.values='{{{name}: {{{frame[name][wrong[0]]}: …}}}}'"
+        )
     return numbers
 
 

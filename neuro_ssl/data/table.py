@@ -71,7 +71,7 @@ class TableDataset(Dataset):
             if missing:
                 raise InputError(
                     f"{path}: {len(missing)} of {len(manifest)} files of {column} are not there: "
-                    f"{', '.join(missing[:3])}"
+                    f"{', '.join(missing[:3])}; correct their paths, or take their rows out"
                 )
         return manifest
 

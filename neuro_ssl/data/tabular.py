@@ -21,13 +21,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such table")
+        raise InputError(f"{path}: no such table; check the name (dataset.table)")
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
     if path.suffix.lower() == ".parquet":
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable Parquet file ({error})") from error
+            raise InputError(f"{path}: not a readable Parquet file ({error}); write it again") from error
     if delimiter is None:
         raise InputError(f"{path}: a table must be .csv, .tsv or .parquet")
     try:
@@ -37,7 +37,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); save it with UTF-8 encoding") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise InputError(f"{path}: not a table with '{delimiter}' between columns ({error})") from error
+        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        raise InputError(
+            f"{path}: not a table with '{delimiter}' between columns and one row a scan: {reason}"
+        ) from error
     if len(frame.columns) == 1 and re.search(r"[;,\t|]", frame.columns[0]):
         found = csv.Sniffer().sniff(frame.columns[0], delimiters=";,\t|").delimiter
         raise InputError(f"{path}: its columns are separated by {found!r}, and by its name it needs {delimiter!r}")

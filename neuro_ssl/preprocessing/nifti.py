@@ -36,7 +36,7 @@ def read_nifti(path: str | Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[n
             raise InputError(f"{path}: not a NIfTI image but {type(stored).__name__}; convert it to .nii.gz")
         image = nib.funcs.squeeze_image(stored)  # type: ignore[no-untyped-call]
         if len(image.shape) != 3 or min(image.shape) < 2:
-            raise InputError(f"{path}: a 3D image is needed, this one has shape {stored.shape}")
+            raise InputError(f"{path}: a 3D image is needed, this one has shape {stored.shape}; extract one volume")
         if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
             raise InputError(
                 f"{path}: its header states no orientation (sform_code and qform_code are 0), so that left and right "
@@ -44,15 +44,22 @@ def read_nifti(path: str | Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[n
             )
         affine = image.affine
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-            raise InputError(f"{path}: the affine in its header is singular: {affine.tolist()}")
+            raise InputError(
+                f"{path}: the affine in its header is singular ({affine.tolist()}); set the right one, for example with "
+                "nibabel's image.set_sform(affine, code=1)"
+            )
         image = nib.as_closest_canonical(image)  # type: ignore[no-untyped-call]
         voxels = image.get_fdata(dtype=np.float32)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise InputError(f"{path}: no such file; check the path, or leave the scan out") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror}; get read access to it") from error
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise InputError(f"{path}: cannot be read, truncated or not NIfTI ({error}); fetch it again") from error
     if not np.isfinite(voxels).all():
-        raise InputError(f"{path}: {np.sum(~np.isfinite(voxels))} voxels are NaN or infinite")
+        raise InputError(
+            f"{path}: {np.sum(~np.isfinite(voxels))} voxels are NaN or infinite; export it again, or leave the scan out"
+        )
     if voxels.min() == voxels.max():
-        raise InputError(f"{path}: every voxel is {voxels.flat[0]:g}; there is no image in it")
+        raise InputError(f"{path}: every voxel is {voxels.flat[0]:g}; export it again, or leave the scan out")
     return voxels, image.affine

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from neuro_ssl.data.manifest import add_scan_ids, validate
-from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.data.store import VolumeStore, open_volume
 from neuro_ssl.data.store_writer import StoreWriter
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
@@ -118,8 +118,16 @@ def other_split(path):
     [
         (lambda path: (path / "store.json").unlink(), "no finished volume store"),
         (other_format, "format 99, and this version"),
-        (lambda path: next(path.glob("volumes/*")).unlink(), r"1 of 2 volumes missing, first volumes/"),
-        (lambda path: (path / "manifest.parquet").unlink(), "no such table"),
+        (lambda path: (path / "store.json").write_text("{"), r"store.json: damaged .*run the preprocess command again"),
+        (
+            lambda path: (path / "store.json").write_text('{"format_version": 1}'),
+            "store.json: damaged, it lacks cohort",
+        ),
+        (lambda path: (path / "manifest.parquet").unlink(), "no such table; run the preprocess command again"),
+        (
+            lambda path: (path / "manifest.parquet").write_text("x"),
+            "not a readable Parquet .* preprocess command again",
+        ),
         (other_split, "manifest.parquet was changed"),
     ],
 )
@@ -138,3 +146,14 @@ def test_a_damaged_volume_is_named(tmp_path, scans):
         (store.path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name}: damaged"):
             store.read(name)
+
+
+def test_a_volume_with_a_whole_header_and_damaged_content_is_named(tmp_path, scans):
+    _, store = write(tmp_path, scans)
+    name = store.manifest["volume"][0]
+    content = bytearray((store.path / name).read_bytes())
+    content[200:400] = bytes(200)
+    (store.path / name).write_bytes(content)
+    open_volume(store.path / name)
+    with pytest.raises(InputError, match=f"{name}: damaged .*delete it and run the preprocess command again"):
+        store.read(name)

@@ -66,6 +66,33 @@ def test_regression_trains_on_standardised_and_reports_natural_units():
     assert task.natural(torch.tensor([0.0, -2.0])).tolist() == [50, 30]
 
 
+def test_the_papers_regression_is_on_raw_targets():
+    task = supervised(standardise_target=False)
+    output, target = torch.tensor([50.0, 59.0]), torch.tensor([50.0, 60.0])
+    assert task.loss(output, target) == 0.5
+    assert torch.equal(task.natural(output), output)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_the_head_sees_frozen_features_standardised_or_as_they_are(standardise):
+    """The head is made the identity on one feature at a time."""
+
+    class Cached:
+        def cache_features(self, extract):
+            generator = torch.Generator().manual_seed(0)
+            self.features = torch.randn(50, 64, generator=generator) * torch.linspace(1, 2, 64) + 3
+            self.datasets = {"train": self}
+
+    task, data = supervised(frozen=True, standardise_features=standardise), Cached()
+    task.cache_features(data, torch.device("cpu"))
+    torch.nn.init.zeros_(task.head.bias)
+    expected = (data.features - data.features.mean(0)) / data.features.std(0, correction=0)
+    for i in (0, 40):
+        task.head.weight.data = torch.eye(64)[i : i + 1]
+        seen = task(batch(features=data.features))
+        torch.testing.assert_close(seen, expected[:, i] if standardise else data.features[:, i])
+
+
 def test_classification_gives_probabilities_of_the_second_class():
     task = supervised(target="sex", classes=["F", "M"])
     expected = -torch.log(torch.tensor(0.8)) / 2 - torch.log(torch.tensor(0.5)) / 2
