@@ -9,6 +9,7 @@ def main(cfg: ReportConfig) -> None:
     from datetime import datetime
     from pathlib import Path
 
+    from neuro_ssl.files import appearing
     from neuro_ssl.reporting.page import render
     from neuro_ssl.reporting.runs import read_runs
     from neuro_ssl.reporting.tables import group_by_task, markdown, tidy_results
@@ -17,11 +18,12 @@ def main(cfg: ReportConfig) -> None:
     groups = group_by_task(runs.downstream)
     page = render(runs, groups, datetime.now().astimezone())
     output = Path(cfg.output)
-    output.mkdir(parents=True, exist_ok=True)
-    tidy_results(groups).to_csv(output / "results.csv", index=False)
+    with appearing(output / "results.csv") as file:
+        tidy_results(groups).to_csv(file, index=False)
     table = markdown(groups)
-    (output / "results.md").write_text(table, encoding="utf-8")
-    (output / "report.html").write_text(page, encoding="utf-8")
+    for name, text in {"results.md": table, "report.html": page}.items():
+        with appearing(output / name) as file:
+            file.write_text(text, encoding="utf-8")
 
     print(table)
     for run in runs.unfinished:

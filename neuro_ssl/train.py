@@ -83,7 +83,8 @@ def main(cfg: TrainConfig) -> None:
     if pretraining:
         datamodule = SSLDataModule(store, **loading)
     else:
-        datamodule = SupervisedDataModule(store, config["task"]["target"], config["task"]["classes"], **loading)
+        target, classes, leave_out = (config["task"][key] for key in ("target", "classes", "leave_out"))
+        datamodule = SupervisedDataModule(store, target, classes, leave_out, **loading)
         mean, sd = datamodule.target_statistics
         parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
     task = build(config["task"], **parts)

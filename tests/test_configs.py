@@ -67,7 +67,10 @@ def test_yaml_lists_every_parameter_with_its_default(node):
 
 
 # Parameters in which files differ from the constructor on purpose: that is what the choice is about.
-CHOSEN = {"Supervised": ("target", "classes", "unit"), "BIDSDataset": ("cohort", "grid", "mask_derivative")}
+CHOSEN = {
+    "Supervised": ("target", "classes", "unit", "leave_out"),
+    "BIDSDataset": ("cohort", "grid", "mask_derivative"),
+}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ tasks="task=brain_age,sex"
 
 run python -m neuro_ssl.simulate spacing_mm=3
 run python -m neuro_ssl.preprocess
-run $train +experiment=simclr_pretrain $small trainer.max_epochs=28
+run $train +experiment=simclr_pretrain $small trainer.max_epochs=36
 pretrained=$(ls -td runs/simclr_pretrain-* | head -n 1)
 
 run $train -m +experiment=linear_probe $tasks weights="$pretrained"

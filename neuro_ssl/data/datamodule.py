@@ -175,6 +175,7 @@ class SupervisedDataModule(ScanDataModule):
         store: an open volume store.
         target: manifest column.
         classes: for classification the two labels, the positive one second; None for regression.
+        leave_out: labels of scans to leave out.
         batch_size: see `ScanDataModule`, as the others.
 
     Raises:
@@ -187,12 +188,13 @@ class SupervisedDataModule(ScanDataModule):
         store: VolumeStore,
         target: str,
         classes: list[str] | None,
+        leave_out: list[str] | None,
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__(store, batch_size, num_workers, seed)
-        self.target, self.classes = target, classes
+        self.target, self.classes, self.leave_out = target, classes, leave_out or []
         splits: tuple[Split, ...] = ("train", "val", "test")
         self.datasets = {split: self._dataset(split) for split in splits}
 
@@ -202,7 +204,7 @@ class SupervisedDataModule(ScanDataModule):
         if self.target not in scans:
             known = ", ".join(str(column) for column in scans)
             raise InputError(f"{manifest}: no column {self.target!r} to learn; there are {known}")
-        scans = scans[scans[self.target].notna()]
+        scans = scans[scans[self.target].notna() & ~scans[self.target].isin(self.leave_out)]
         if scans.empty:
             raise InputError(f"{manifest}: no scan of split={split} has a value in column {self.target!r}")
         return ScanDataset(self.store, scans, self._encode(scans, split, manifest))
@@ -220,7 +222,7 @@ class SupervisedDataModule(ScanDataModule):
         if unknown:
             raise InputError(
                 f"{manifest}: column {self.target!r} holds {', '.join(unknown)}, not in task.classes={self.classes}; "
-                "map them with dataset.values when preprocessing, or blank them"
+                "leave them out with task.leave_out=[…], or map them with dataset.values when preprocessing"
             )
         if values.nunique() == 1:
             raise InputError(

@@ -49,6 +49,8 @@ class TableDataset(Dataset):
         if self.table is None:
             raise InputError("dataset.table: give the table of the scans, a path relative to dataset.root")
         path = root / self.table
+        if not path.is_file():
+            raise InputError(f"dataset.table={self.table}: no file {path}")
         table = read_table(path)
         columns = self.columns or {}
         for ours, theirs in columns.items():

@@ -21,7 +21,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such table; check the name (dataset.table)")
+        raise InputError(f"{path}: no such table")
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
     if path.suffix.lower() == ".parquet":
         try:

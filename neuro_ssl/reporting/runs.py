@@ -236,9 +236,12 @@ def _read_run(path: Path) -> Run | Unfinished:
 def _read_views(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     views = _parsed(file, lambda f: dict(np.load(f)))
     if missing := [name for name in VIEW_ARRAYS if name not in views]:
-        raise InputError(f"{file}: lacks the arrays {', '.join(missing)}")
+        raise InputError(f"{file}: lacks the arrays {', '.join(missing)}; delete the run and train it again")
     if len(shapes := {views[name].shape for name in VIEW_ARRAYS}) > 1 or views["original"].ndim != 4:
-        raise InputError(f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}")
+        raise InputError(
+            f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}; delete the run and train it "
+            "again"
+        )
     return views
 
 
@@ -266,4 +269,4 @@ def _explained(file: Path, error: ValidationError) -> str:
 
 def _need_columns(file: Path, table: pd.DataFrame, columns: list[str]) -> None:
     if missing := [column for column in columns if column not in table]:
-        raise InputError(f"{file}: lacks the columns {', '.join(missing)}")
+        raise InputError(f"{file}: lacks the columns {', '.join(missing)}; delete the run and train it again")

@@ -35,6 +35,7 @@ class Supervised(L.LightningModule):
         target_sd: of the training split.
         target: manifest column.
         classes: for classification the two labels, the positive one second; None for regression.
+        leave_out: labels of scans to leave out, since they belong to neither class.
         unit: of a regression target, for tables and axes.
         standardise_target: train regression on targets of mean 0 and variance 1 over the training split; else on
             raw ones, as the paper does.
@@ -58,6 +59,7 @@ class Supervised(L.LightningModule):
         target_sd: float,
         target: str,
         classes: list[str] | None = None,
+        leave_out: list[str] | None = None,
         unit: str | None = None,
         standardise_target: bool = True,
         standardise_features: bool = True,
@@ -68,7 +70,7 @@ class Supervised(L.LightningModule):
         if frozen and views is not None:
             raise InputError("a frozen encoder's features are computed once, without augmentation: use views=none")
         self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
-        self.frozen, self.classes, self.target, self.unit = frozen, classes, target, unit
+        self.frozen, self.classes, self.target, self.leave_out, self.unit = frozen, classes, target, leave_out, unit
         self.standardise_features = standardise_features
         self.kind: Literal["classification", "regression"] = "classification" if classes else "regression"
         embed_dim = int(encoder.embed_dim)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def trained(path, task_name):
         datamodule, task = SSLDataModule(store, BATCH_SIZE, seed=1), SimCLR(**parts)
     else:
         classes = ["F", "M"] if task_name == "sex" else None
-        datamodule = SupervisedDataModule(store, task_name, classes, BATCH_SIZE, seed=1)
+        datamodule = SupervisedDataModule(store, task_name, classes, None, BATCH_SIZE, seed=1)
         mean, sd = datamodule.target_statistics
         task = Supervised(**parts, frozen=False, target_mean=mean, target_sd=sd, target=task_name, classes=classes)
     watch = Watch()
