@@ -6,6 +6,7 @@ from neuro_ssl.config import ReportConfig, entry_point
 @entry_point("report")
 def main(cfg: ReportConfig) -> None:
     """Write `report.html`, `results.csv` and `results.md`, and show the table."""
+    from contextlib import ExitStack
     from datetime import datetime
     from pathlib import Path
 
@@ -18,12 +19,14 @@ def main(cfg: ReportConfig) -> None:
     groups = group_by_task(runs.downstream)
     page = render(runs, groups, datetime.now().astimezone())
     output = Path(cfg.output)
-    with appearing(output / "results.csv") as file:
-        tidy_results(groups).to_csv(file, index=False)
     table = markdown(groups)
-    for name, text in {"results.md": table, "report.html": page}.items():
-        with appearing(output / name) as file:
-            file.write_text(text, encoding="utf-8")
+    with ExitStack() as stack:  # all three are written before one takes its place
+        csv, md, html = (
+            stack.enter_context(appearing(output / name)) for name in ("results.csv", "results.md", "report.html")
+        )
+        tidy_results(groups).to_csv(csv, index=False)
+        md.write_text(table, encoding="utf-8")
+        html.write_text(page, encoding="utf-8")
 
     print(table)
     for run in runs.unfinished:

@@ -1,6 +1,7 @@
 """A cohort in the Brain Imaging Data Structure (bids-specification.readthedocs.io), indexed by bids2table."""
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,13 +133,24 @@ class BIDSDataset(Dataset):
 
 
 def _index(folder: Path, suffix: str) -> pd.DataFrame:
-    """The images of one suffix: entities, absolute `file`, and `run_text`, which is empty without a run."""
+    """The images of one suffix: entities, absolute `file`, and `run_text`, which is empty without a run.
+
+    Raises:
+        InputError: a folder that may not be read; bids2table would pass over its images in silence.
+    """
+    for subject in folder.glob("sub-*"):
+        for _ in os.walk(subject, onerror=_refuse):
+            pass
     frame: pd.DataFrame = bids2table.index_dataset(folder).to_pandas()
     frame = frame[(frame["suffix"] == suffix) & frame["ext"].isin([".nii", ".nii.gz"])]
     return frame.assign(
         file=[str(folder / path) for path in frame["path"]],
         run_text=["" if pd.isna(run) else str(int(run)) for run in frame["run"]],
     )
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {error.strerror}; get read access to it") from error
 
 
 def _phenotype(path: Path, theirs: str, ours: str) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def assign_splits(
     Raises:
         InputError: shares that are not fractions adding up to 1, or too few subjects for every split to get one.
     """
-    if not set(shares) <= set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+    if not shares or not set(shares) <= set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise InputError(f"splits must be fractions for {', '.join(SPLITS)} that add up to 1, got {dict(shares)}")
     shares = {split: shares[split] for split in SPLITS if shares.get(split)}
     kept = {subject: split for subject, split in (existing or {}).items() if subject in subjects.index}

@@ -114,21 +114,20 @@ class StoreWriter:
             image_hash=[metadata["hashes"][0] for metadata in made],
             brain_ml=[metadata["brain_ml"] for metadata in made],
         ).sort_values("scan_id")
-        with appearing(self.path / "manifest.parquet") as file:
-            write_manifest(manifest, file)
-            written = read_manifest(file)
-        info = {
-            "format_version": FORMAT_VERSION,
-            "cohort": cohort,
-            "simulated": simulated,
-            "n_scans": len(manifest),
-            "grid": asdict(self.grid) | {"affine": self.grid.affine.tolist()},
-            "preprocessing": dict(self.preprocessing),
-            "preprocessing_hash": self.preprocessing_hash,
-            "manifest_hash": manifest_hash(written),
-        }
-        with appearing(self.path / "store.json") as file:
-            file.write_text(json.dumps(info, indent=2), encoding="utf-8")
+        with appearing(self.path / "manifest.parquet") as table:
+            write_manifest(manifest, table)
+            info = {
+                "format_version": FORMAT_VERSION,
+                "cohort": cohort,
+                "simulated": simulated,
+                "n_scans": len(manifest),
+                "grid": asdict(self.grid) | {"affine": self.grid.affine.tolist()},
+                "preprocessing": dict(self.preprocessing),
+                "preprocessing_hash": self.preprocessing_hash,
+                "manifest_hash": manifest_hash(read_manifest(table)),
+            }
+            with appearing(self.path / "store.json") as description:  # both are written before either takes its place
+                description.write_text(json.dumps(info, indent=2), encoding="utf-8")
         return VolumeStore.open(self.path)
 
 

@@ -31,6 +31,8 @@ def read_nifti(path: str | Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[n
             a header without orientation or with a singular affine.
     """
     try:
+        with Path(path).open("rb"):  # nibabel does not tell why a file cannot be opened
+            pass
         stored = nib.load(path)
         if not isinstance(stored, nib.Nifti1Pair):  # NIfTI-2 is a subclass
             raise InputError(f"{path}: not a NIfTI image but {type(stored).__name__}; convert it to .nii.gz")
@@ -45,8 +47,8 @@ def read_nifti(path: str | Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[n
         affine = image.affine
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
             raise InputError(
-                f"{path}: the affine in its header is singular ({affine.tolist()}); set the right one, for example with "
-                "nibabel's image.set_sform(affine, code=1)"
+                f"{path}: the affine in its header is singular ({affine.tolist()}); set the right one, for example "
+                "with nibabel's image.set_sform(affine, code=1)"
             )
         image = nib.as_closest_canonical(image)  # type: ignore[no-untyped-call]
         voxels = image.get_fdata(dtype=np.float32)

@@ -239,8 +239,8 @@ def _read_views(file: Path) -> dict[str, npt.NDArray[np.float32]]:
         raise InputError(f"{file}: lacks the arrays {', '.join(missing)}; delete the run and train it again")
     if len(shapes := {views[name].shape for name in VIEW_ARRAYS}) > 1 or views["original"].ndim != 4:
         raise InputError(
-            f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}; delete the run and train it "
-            "again"
+            f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}; delete the run and "
+            "train it again"
         )
     return views
 

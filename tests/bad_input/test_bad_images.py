@@ -94,8 +94,12 @@ CASES = {
     "mask empty": (lambda h: rewrite(h.mask, np.zeros_like), f"{MASK}: every voxel is 0", LEAVE_OUT),
     "mask of another shape": (lambda h: rewrite(h.mask, lambda v: v[1:]), f"{IMAGE}: .*{MASK}", "resample the mask"),
     "mask elsewhere": (lambda h: set_affine(h.mask, shifted), f"{IMAGE}: .*{MASK}", "resample the mask"),
-    "mask of a few voxels": (lambda h: rewrite(h.mask, lambda v: with_voxel(1)(0 * v)), f"{IMAGE}: .* 0 ml", "check the mask"),
-    "mask of everything": (lambda h: rewrite(h.mask, lambda v: with_voxel(0)(0 * v + 1)), f"{IMAGE}: .* ml", "check the"),
+    "mask of a few voxels": (
+        lambda h: rewrite(h.mask, lambda v: with_voxel(1)(0 * v)), f"{IMAGE}: .* 0 ml", "check the mask"
+    ),
+    "mask of everything": (
+        lambda h: rewrite(h.mask, lambda v: with_voxel(0)(0 * v + 1)), f"{IMAGE}: .* ml", "check the"
+    ),
     "no mask for one": (
         lambda h: h.table.write_text(h.table.read_text().replace("mask 3.nii.gz", "")),
         f"1 of 4 images have no mask, first .*{IMAGE}",

@@ -81,10 +81,18 @@ CASES = {
         "heads/002 has scans in two splits",
         "belongs to one",
     ),
-    "too few subjects": (edit(("003,", "002,"), ("004,", "002,")), [], "no subject of 2 is left", "set that share to 0"),
-    "pattern with an unknown column": (nothing, ["dataset.image_pattern='{subject}.nii'"], "image_pattern.*'subject'", "did you mean"),
-    "pattern that matches nothing": (nothing, ["dataset.image_pattern='{sex}.nii'"], r"image_pattern .*M\.nii \(0 files", "one file"),
-    "pattern that matches several": (nothing, ["dataset.image_pattern='scan*.nii.gz'"], "4 of 4 rows", "must match one"),
+    "too few subjects": (
+        edit(("003,", "002,"), ("004,", "002,")), [], "no subject of 2 is left", "set that share to 0"
+    ),
+    "pattern with an unknown column": (
+        nothing, ["dataset.image_pattern='{subject}.nii'"], "image_pattern.*'subject'", "did you mean"
+    ),
+    "pattern that matches nothing": (
+        nothing, ["dataset.image_pattern='{sex}.nii'"], r"image_pattern .*M\.nii \(0 files", "one file"
+    ),
+    "pattern that matches several": (
+        nothing, ["dataset.image_pattern='scan*.nii.gz'"], "4 of 4 rows", "must match one"
+    ),
     "a broken pattern": (nothing, ["dataset.image_pattern='{sex'"], "dataset.image_pattern=", "expected '}'"),
     "no root": (nothing, ["dataset.root=null"], r"dataset\.(root|cohort)", "root"),
     "root that is not there": (nothing, ["dataset.root=/nowhere"], "dataset.root=/nowhere", "no such folder"),
@@ -123,12 +131,16 @@ def remove_images(root):
 
 BIDS_CASES = {
     "no description": (lambda r: (r / "dataset_description.json").unlink(), "dataset_description.json", "dataset.root"),
-    "a damaged description": (lambda r: (r / "dataset_description.json").write_text("{"), "description.json", "valid JSON"),
+    "a damaged description": (
+        lambda r: (r / "dataset_description.json").write_text("{"), "description.json", "valid JSON"
+    ),
     "a description of another kind": (
         lambda r: (r / "dataset_description.json").write_text(json.dumps(["x"])), "description.json", "valid JSON"
     ),
     "no image": (remove_images, "no T1w image", r"sub-\*/"),
-    "a folder of masks that is not there": (lambda r: shutil.rmtree(r / "derivatives"), "mask_derivative=masks", "no folder"),
+    "a folder of masks that is not there": (
+        lambda r: shutil.rmtree(r / "derivatives"), "mask_derivative=masks", "no folder"
+    ),
     "a file instead of the folder of masks": (
         lambda r: (shutil.rmtree(r / "derivatives/masks"), (r / "derivatives/masks").write_text("")),
         "mask_derivative=masks",

@@ -58,7 +58,7 @@ def test_image_pattern(root):
     ("options", "message"),
     [
         ({"table": None}, r"dataset\.table"),
-        ({"table": "peple.csv"}, "no such table"),
+        ({"table": "peple.csv"}, r"dataset.table=peple.csv: no file .*peple.csv"),
         ({"columns": COLUMNS | {"age_years": "Agee"}}, r"dataset\.columns\.age_years: .*did you mean 'Age'"),
         ({}, "no column image_path"),
         ({"image_pattern": "{Id}.nii"}, r"dataset\.image_pattern: .*no column 'Id'; did you mean 'ID'"),
