@@ -3,6 +3,7 @@
 Nothing is unpickled beyond tensors and plain containers (`weights_only=True`).
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,24 @@ class Weights:
             raise InputError(f"weights={weights} is not a run directory: expected a folder with a run.yaml in it")
         if not run.finished:
             raise InputError(f"weights={weights}: that run is unfinished; start its command again to continue it")
+        again = f"delete {path} and train it again"
+        if missing := {"stage", "dataset"} - set(run.record):
+            raise InputError(f"{path / 'run.yaml'} lacks {', '.join(sorted(missing))}; {again}")
+        try:
+            encoder = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["encoder"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise InputError(f"{path / 'config.yaml'} describes no encoder ({_first_line(error)}); {again}") from error
         file = run.checkpoints / ("last.ckpt" if run.record["stage"] == "pretraining" else "best.ckpt")
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-        except Exception as error:
-            raise InputError(f"{file} cannot be read as a checkpoint: {error}") from error
+        except Exception as error:  # whatever a missing, truncated or foreign file makes of the reader
+            raise InputError(f"{file} cannot be read as a checkpoint ({_first_line(error)}); {again}") from error
         prefix = "encoder."
         return cls(
             name=path.resolve().name,
             path=path,
             record=run.record,
-            encoder=yaml.safe_load((path / "config.yaml").read_text())["encoder"],
+            encoder=encoder,
             state={key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
         )
 
@@ -85,13 +93,39 @@ class Weights:
                 f"{key}={ours.get(key)}: preprocess them in the same way, and name the store by grid=…"
             )
 
-    def into(self, encoder: nn.Module) -> None:
-        """Load the weights into an encoder, every tensor of both sides.
+    def build_encoder(self) -> nn.Module:
+        """The encoder with its weights, on the CPU.
 
         Raises:
-            InputError: names or shapes differ.
+            InputError: this version of the code has no such encoder, or the weights don't fit it.
         """
+        parameters = dict(self.encoder)
+        target = parameters.pop("_target_")
+        module, _, name = target.rpartition(".")
         try:
-            encoder.load_state_dict(self.state)
-        except RuntimeError as error:
-            raise InputError(f"weights={self.path} do not fit the encoder: {error}") from error
+            encoder: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
+        except (ImportError, AttributeError, TypeError, InputError) as error:
+            raise InputError(
+                f"weights={self.path}: their encoder {target} cannot be built ({error}); install the version of the "
+                "code that run.yaml names"
+            ) from error
+        self._load_into(encoder)
+        return encoder
+
+    def _load_into(self, encoder: nn.Module) -> None:
+        """Every tensor of both sides; a mismatch names the first layer and both shapes."""
+        ours = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+        theirs = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
+        different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        if different:
+            name = different[0]
+            raise InputError(
+                f"weights={self.path} do not fit the encoder in {len(different)} tensors, first {name}: shape "
+                f"{theirs.get(name, 'missing')} in the checkpoint, {ours.get(name, 'missing')} in the encoder; its "
+                "config.yaml or its checkpoint was changed: delete the run and train it again"
+            )
+        encoder.load_state_dict(self.state)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

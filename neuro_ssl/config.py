@@ -21,7 +21,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -87,6 +87,7 @@ class TrainConfig:
     num_workers: int = MISSING
     checkpoint_minutes: float = MISSING
     weights: str | None = MISSING
+    needs_weights: bool = MISSING
     frozen: bool = MISSING
     dataset: Any = MISSING
     encoder: Any = MISSING
@@ -172,6 +173,9 @@ def _explained(error: Exception) -> str:
         return (
             f"{files or 'a file'}: {os.strerror(error.errno)}; make room or get access there, or choose another place"
         )
+    if isinstance(error, OverrideParseException):
+        problem = str(error).partition("\nSee ")[0].replace("\n", "; ")
+        return f"{error.override}: {problem}; a value with spaces, accents or signs needs quotes: 'key=\"value\"'"
     origin = error.__cause__ or error.__context__ or error
     text = str(error) if origin is error else f"{error}\n{origin}"
     if isinstance(origin, ConfigAttributeError | ConfigKeyError) and isinstance(origin.parent_node, DictConfig):

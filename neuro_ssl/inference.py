@@ -1,6 +1,5 @@
 """Weights in use: an encoder with what it expects of a scan, and features of NIfTI files by the same preprocessing."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,17 +51,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
             were preprocessed by another version.
     """
     found = Weights.load(str(weights))
-    parameters = dict(found.encoder)
-    target = parameters.pop("_target_")
-    module, _, name = target.rpartition(".")
-    try:
-        encoder: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"weights={found.path}: their encoder {target} cannot be built ({error}); install the version of the code "
-            "that run.yaml names"
-        ) from error
-    found.into(encoder)
+    encoder = found.build_encoder()
     dataset = found.record["dataset"]
     made = Preprocessing(Grid.named(dataset["grid"]), dataset["preprocessing"]["brain_extraction"])
     if made.settings != dataset["preprocessing"]:

@@ -1,5 +1,6 @@
 """`python -m neuro_ssl.preprocess`: a cohort's NIfTI images to the volume store that training reads."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,9 +119,14 @@ def next_command(cfg: PreprocessConfig, cohort: str) -> str:
     if overridden("dataset"):
         words.append(f"dataset={choices()['dataset']}")
     if cfg.dataset.cohort is None or overridden("dataset.cohort"):
-        words.append(f"dataset.cohort={cohort}")
-    words += [f"{key}={getattr(cfg, key)}" for key in ("data_dir", "grid") if overridden(key)]
+        words.append(f"dataset.cohort={_quoted(cohort)}")
+    words += [f"{key}={_quoted(getattr(cfg, key))}" for key in ("data_dir", "grid") if overridden(key)]
     return shlex.join(words)
+
+
+def _quoted(value: str) -> str:
+    """A value as Hydra's command line reads it, whatever its characters are."""
+    return value if re.fullmatch(r"[A-Za-z0-9_./-]+", value) else '"' + value.replace('"', '\\"') + '"'
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
+    from neuro_ssl.data.checks import check_volumes
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.store import VolumeStore
     from neuro_ssl.run import RunDirectory, describe_run, run_name
@@ -51,6 +52,9 @@ def main(cfg: TrainConfig) -> None:
     quiet_libraries()
     config = plain(cfg)
     store = VolumeStore.find(build(config["dataset"]).store_dir, cfg.grid)
+    check_volumes(store)
+    if cfg.needs_weights and not cfg.weights:
+        raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
     weights = Weights.load(cfg.weights) if cfg.weights else None
     if weights:
         if overridden("encoder"):
@@ -68,9 +72,7 @@ def main(cfg: TrainConfig) -> None:
 
     # Data, encoder, task
     L.seed_everything(cfg.seed, verbose=False)
-    encoder = build(config["encoder"])
-    if weights:
-        weights.into(encoder)
+    encoder = weights.build_encoder() if weights else build(config["encoder"])
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     parts = {
         "encoder": encoder,

@@ -206,7 +206,10 @@ class SupervisedDataModule(ScanDataModule):
             raise InputError(f"{manifest}: no column {self.target!r} to learn; there are {known}")
         scans = scans[scans[self.target].notna() & ~scans[self.target].isin(self.leave_out)]
         if scans.empty:
-            raise InputError(f"{manifest}: no scan of split={split} has a value in column {self.target!r}")
+            raise InputError(
+                f"{manifest}: no scan of split={split} has a value to learn in column {self.target!r}; fill it in "
+                "where the dataset comes from and preprocess again, or choose another task"
+            )
         return ScanDataset(self.store, scans, self._encode(scans, split, manifest))
 
     def _encode(self, scans: pd.DataFrame, split: Split, manifest: Path) -> Tensor:

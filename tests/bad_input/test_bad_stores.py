@@ -81,7 +81,8 @@ LABELS = {
         "map them with dataset.values",
     ),
     "a label missing for all": (
-        column("nihss", dict.fromkeys(SPLITS)), ["task=stroke_severity"], "no scan of split=train.*'nihss'", "fill it in"
+        column("nihss", dict.fromkeys(SPLITS)), ["task=stroke_severity"],
+        "no scan of split=train.*'nihss'", "fill it in",
     ),
     "a label missing in one split": (
         column("nihss", {"train": 1.0, "val": None, "test": 2.0}), ["task=stroke_severity"],
@@ -148,8 +149,8 @@ WEIGHTS = {
     "unfinished": (edited("run.yaml", status="running"), None, "weights=.*unfinished", "start its command again"),
     "another architecture": (edited("config.yaml", encoder__width=16), None, "do not fit the encoder", RETRAIN),
     "an encoder that is no longer there": (
-        edited("config.yaml", encoder___target_="neuro_ssl.encoders.Gone"), None, r"weights=.*neuro_ssl\.encoders\.Gone",
-        "version",
+        edited("config.yaml", encoder___target_="neuro_ssl.encoders.Gone"), None,
+        r"weights=.*neuro_ssl\.encoders\.Gone", "version",
     ),
     "an encoder with other parameters": (
         edited("config.yaml", encoder__depth=3), None, r"weights=.*depth", "version"

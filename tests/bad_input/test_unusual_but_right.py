@@ -18,7 +18,7 @@ def test_spaces_and_accents_in_every_name(heads, command, tmp_path, capsys):
     data, runs = tmp_path / "mes données", tmp_path / "läufe und mehr"
     where = ["dataset=csv", "grid=16mm", f"data_dir='{data}'"]
     command(
-        "preprocess", *where, "n_jobs=1", "dataset.cohort=köpfe", f"dataset.root='{root}'",
+        "preprocess", *where, "n_jobs=1", "dataset.cohort='köpfe'", f"dataset.root='{root}'",
         "dataset.table='Tabelle für alle.csv'",
         "dataset.columns={subject_id: 'Probandën nr', age_years: 'Alter, Jahre'}",
     )  # fmt: skip
@@ -30,7 +30,7 @@ def test_spaces_and_accents_in_every_name(heads, command, tmp_path, capsys):
     assert (store.read(store.manifest["volume"][0]) > 0).any()
 
     tiny = ["strategy=cpu", "num_workers=0", "batch_size=2", "trainer.max_epochs=1", "logger=csv", "encoder.width=8"]
-    command("train", "+experiment=from_scratch", *where, "dataset.cohort=köpfe", f"runs_dir='{runs}'", *tiny)
+    command("train", "+experiment=from_scratch", *where, "dataset.cohort='köpfe'", f"runs_dir='{runs}'", *tiny)
     command("report", f"runs_dir='{runs}'")
     out = capsys.readouterr().out
     assert "finished: " in out and f"report: {runs}/report/report.html" in out
