@@ -146,7 +146,10 @@ class RunDirectory:
     def results(self) -> dict[str, Any] | None:
         """A downstream run's scores; None before they are there."""
         file = self.path / "results.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        except ValueError as error:
+            raise InputError(f"{file} is damaged ({error}); delete {self.path} to run again") from error
 
     def write_results(self, predictions: pd.DataFrame, results: dict[str, Any]) -> None:
         """Keep a downstream run's prediction table and its scores."""

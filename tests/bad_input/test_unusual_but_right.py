@@ -1,5 +1,7 @@
 """What only looks wrong must work: names with spaces and accents, tables as spreadsheets write them."""
 
+import shlex
+
 import pandas as pd
 
 from neuro_ssl.data.store import VolumeStore
@@ -22,7 +24,9 @@ def test_spaces_and_accents_in_every_name(heads, command, tmp_path, capsys):
         "dataset.table='Tabelle für alle.csv'",
         "dataset.columns={subject_id: 'Probandën nr', age_years: 'Alter, Jahre'}",
     )  # fmt: skip
-    assert "4 volumes made" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 volumes made" in out
+    next_command = shlex.split(out.partition("next: ")[2])
     store = VolumeStore.find(data / "stores/köpfe", "16mm")
     assert sorted(store.manifest["subject_id"]) == sorted(
         f"köpfe/{name}" for name in ("Zoë", "Søren", "Łukasz", "日本")
@@ -30,10 +34,12 @@ def test_spaces_and_accents_in_every_name(heads, command, tmp_path, capsys):
     assert (store.read(store.manifest["volume"][0]) > 0).any()
 
     tiny = ["strategy=cpu", "num_workers=0", "batch_size=2", "trainer.max_epochs=1", "logger=csv", "encoder.width=8"]
+    assert next_command[:3] == ["python", "-m", "neuro_ssl.train"]
+    command("train", *next_command[3:], f"runs_dir='{runs}'", *tiny)
     command("train", "+experiment=from_scratch", *where, "dataset.cohort='köpfe'", f"runs_dir='{runs}'", *tiny)
     command("report", f"runs_dir='{runs}'")
     out = capsys.readouterr().out
-    assert "finished: " in out and f"report: {runs}/report/report.html" in out
+    assert out.count("finished: ") == 2 and f"report: {runs}/report/report.html" in out
 
 
 def test_carriage_returns_blanks_and_capital_suffixes(heads, command, capsys):
