@@ -1,4 +1,6 @@
 import inspect
+import re
+import shlex
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -120,3 +122,19 @@ def test_a_misspelt_key_in_a_file_is_refused(tmp_path, command, capsys):
             command("train", "--config-dir", tmp_path, f"+experiment={name}")
         assert stop.value.code == 1
         assert {"top": "bach_size", "nested": "did you mean temperature"}[name] in capsys.readouterr().err
+
+
+def readme_commands():
+    text = (CONF.parent / "README.md").read_text().replace("\\\n", " ")
+    lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m neuro_ssl.")]
+
+
+@pytest.mark.parametrize("words", readme_commands(), ids=lambda words: " ".join(words)[:60])
+def test_every_command_of_the_readme_composes(words):
+    module, arguments = words[0], [word for word in words[1:] if word not in ("-m", "--help")]
+    first_points = [re.sub(r"^(task|seed)=([^,]+),.*", r"\1=\2", argument) for argument in arguments]
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose(module.removeprefix("neuro_ssl."), first_points, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        check_components(cfg, SUPPLIED if module.endswith("train") else {})
