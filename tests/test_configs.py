@@ -1,6 +1,8 @@
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -138,3 +140,19 @@ def test_every_command_of_the_readme_composes(words):
         cfg = compose(module.removeprefix("neuro_ssl."), first_points, return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         check_components(cfg, SUPPLIED if module.endswith("train") else {})
+
+
+@pytest.mark.parametrize("name", ["simulate", "preprocess", "train", "report"])
+def test_help_is_readable_and_comes_without_heavy_imports(name):
+    look = (
+        "import sys, time; start = time.process_time()\n"
+        f"import neuro_ssl.{name} as command; sys.argv = ['{name}', '--help']\n"
+        "try: command.main()\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'lightning', 'monai'} & set(sys.modules), time.process_time() - start)"
+    )
+    shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert f"python -m neuro_ssl.{name}" in shown
+    heavy, seconds = shown.strip().splitlines()[-1].rsplit(" ", 1)
+    assert heavy == "set()"
+    assert float(seconds) < 2.5  # of processor time, which other work on the machine doesn't stretch
