@@ -12,7 +12,7 @@ from neuro_ssl.distributed import gather_rows
 from neuro_ssl.errors import InputError
 
 # An embedding whose directions spread this little, against 1 for random ones, or whose effective rank is this near to
-# 1, tells scans apart no longer. A healthy run stays above both (the metrics of experiments/demo: 0.17 and 10 at least).
+# 1, tells scans apart no longer. A healthy run stays above both (in experiments/demo: 0.17 and 10 at least).
 COLLAPSED_SD, COLLAPSED_RANK = 0.02, 1.5
 
 
