@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from neuro_ssl.errors import InputError
@@ -49,12 +48,12 @@ class Weights:
         if not run.finished:
             raise InputError(f"weights={weights}: that run is unfinished; start its command again to continue it")
         again = f"delete {path} and train it again"
-        if missing := {"stage", "dataset"} - set(run.record):
+        if missing := {"stage", "dataset", "config"} - set(run.record):
             raise InputError(f"{path / 'run.yaml'} lacks {', '.join(sorted(missing))}; {again}")
         try:
-            encoder = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["encoder"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-            raise InputError(f"{path / 'config.yaml'} describes no encoder ({_first_line(error)}); {again}") from error
+            encoder = dict(run.record["config"]["encoder"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path / 'run.yaml'}: its config describes no encoder; {again}") from error
         file = run.checkpoints / ("last.ckpt" if run.record["stage"] == "pretraining" else "best.ckpt")
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
@@ -122,7 +121,7 @@ class Weights:
             raise InputError(
                 f"weights={self.path} do not fit the encoder in {len(different)} tensors, first {name}: shape "
                 f"{theirs.get(name, 'missing')} in the checkpoint, {ours.get(name, 'missing')} in the encoder; its "
-                "config.yaml or its checkpoint was changed: delete the run and train it again"
+                "run.yaml or its checkpoint was changed: delete the run and train it again"
             )
         encoder.load_state_dict(self.state)
 

@@ -235,13 +235,14 @@ def overridden(key: str) -> bool:
     return any(name == key or name.startswith(f"{key}.") for name in given)
 
 
-def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]]) -> None:
+def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: Iterable[str] = ()) -> None:
     """Bind every component to its constructor: unknown, missing or mistyped parameters are refused.
 
     Args:
         cfg: the composed configuration.
         supplied: for each top-level component to check, the parameters that the code passes when it builds it. A
-            component may be null, or a group of named components (as `logger`).
+            component may be a group of named components (as `logger`).
+        optional: components that may be null.
 
     Raises:
         InputError: naming the key, the constructor and, for a likely typo, the parameter that was meant.
@@ -251,14 +252,14 @@ def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]]) -> None:
         if isinstance(node, dict) and "_target_" not in node:
             for name, member in node.items():
                 _check_component(f"{key}.{name}", member, frozenset(names))
-        elif node is not None:
+        elif node is not None or key not in optional:
             _check_component(key, node, frozenset(names))
 
 
 def _check_component(key: str, node: Any, supplied: frozenset[str]) -> None:
     target = node.get("_target_") if isinstance(node, dict) else None
     if not isinstance(target, str):
-        raise InputError(f"{key}: expected a component with a _target_, got {node!r}")
+        raise InputError(f"{key}: expected a component with a _target_, got {'null' if node is None else repr(node)}")
     try:
         component = hydra.utils.get_object(target)
     except Exception as error:

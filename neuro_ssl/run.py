@@ -1,7 +1,7 @@
 """The run directory: its name, its record (`run.yaml`), and what else lies in it.
 
-    config.yaml           the resolved configuration
-    run.yaml              what ran: command, data, weights, versions, commit, hardware, times, status
+    run.yaml              what ran: command, data, weights, versions, commit, hardware, times, status, and the resolved
+                          configuration
     metrics.csv           history: epoch, step, metric, value
     checkpoints/          best.ckpt, last.ckpt
     views.npz             pretraining: three scans and two views of each
@@ -101,6 +101,7 @@ def describe_run(
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
+        "config": config,
     }
 
 
@@ -202,15 +203,15 @@ class RunDirectory:
             warnings.warn(f"{file} is damaged ({problem}); going on from {rest[0]}", stacklevel=2)
         return None
 
-    def begin(self, record: dict[str, Any], config: dict[str, Any], resume_from: Path | None) -> None:
+    def begin(self, record: dict[str, Any], resume_from: Path | None) -> None:
         """Make the folder and note what is about to run; on a restart, cut the history back to the checkpoint.
 
         Raises:
             InputError: the folder cannot be written.
         """
-        _write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         started = self.record.get("started", _now())
-        self._write({"name": self.path.name, "status": "running", **record, "started": started})
+        times = {"started": started, "duration_s": None}
+        self._write({"name": self.path.name, "status": "running", **times, **record})
         self._rewind_metrics(resume_from)
 
     def _rewind_metrics(self, resume_from: Path | None) -> None:

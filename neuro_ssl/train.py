@@ -34,7 +34,7 @@ SUPPLIED = {
 @entry_point("train")
 def main(cfg: TrainConfig) -> None:
     """Run one training, go on with one that was interrupted, or show the results of one that is finished."""
-    check_components(cfg, SUPPLIED)
+    check_components(cfg, SUPPLIED, optional=["views"])
 
     import lightning.pytorch as L
     from hydra.utils import get_class
@@ -109,8 +109,7 @@ def main(cfg: TrainConfig) -> None:
     with run.locked(trainer.is_global_zero):
         resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
-            record = describe_run(config, choices(), task, store.summary, weights)
-            run.begin(record, config, resume_from)
+            run.begin(describe_run(config, choices(), task, store.summary, weights), resume_from)
             print(f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}")
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:

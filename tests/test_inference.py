@@ -111,10 +111,10 @@ def edited(run, tmp_path, file, *keys, value):
 @pytest.mark.parametrize(
     ("file", "keys", "value", "message"),
     [
-        ("config.yaml", ["encoder", "_target_"], "neuro_ssl.encoders.resnet3d.Gone", "cannot be built .*Gone"),
-        ("config.yaml", ["encoder", "_target_"], "neuro_ssl.gone.ResNet3D", "cannot be built .*gone"),
-        ("config.yaml", ["encoder", "dropout"], 0.1, "cannot be built .*dropout"),
-        ("config.yaml", ["encoder", "width"], 16, "do not fit the encoder"),
+        ("run.yaml", ["config", "encoder", "_target_"], "neuro_ssl.encoders.resnet3d.Gone", "cannot be built .*Gone"),
+        ("run.yaml", ["config", "encoder", "_target_"], "neuro_ssl.gone.ResNet3D", "cannot be built .*gone"),
+        ("run.yaml", ["config", "encoder", "dropout"], 0.1, "cannot be built .*dropout"),
+        ("run.yaml", ["config", "encoder", "width"], 16, "do not fit the encoder"),
         ("run.yaml", ["dataset", "preprocessing", "version"], 0, "preprocessed as .*'version': 0"),
         ("run.yaml", ["status"], "running", "unfinished"),
     ],

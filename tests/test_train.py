@@ -41,6 +41,11 @@ def test_pretraining_leaves_a_whole_run(path_on_real_brains):
     assert record["status"] == "finished"
     assert record["command"].startswith("python -m neuro_ssl.train +experiment=simclr_pretrain")
     assert record["dataset"]["simulated"] is False
+    assert {"cohort", "preprocessing_hash", "manifest_hash", "split_hash"} < set(record["dataset"])
+    assert record["config"]["encoder"]["_target_"] == "neuro_ssl.encoders.resnet3d.ResNet3D"
+    assert record["config"]["seed"] == record["seed"] == 0
+    assert len(record["commit"]) == 40 and record["dirty"] in (True, False)
+    assert record["hardware"]["cpus"] and record["versions"]["torch"]
     assert record["dataset"]["n_subjects"] == {"train": 2, "val": 1, "test": 1}
     metrics = pd.read_csv(run / "metrics.csv")
     assert list(metrics) == ["epoch", "step", "metric", "value"]

@@ -126,6 +126,7 @@ class VolumeStore:
         subjects = self.manifest.groupby("split")["subject_id"]
         return {
             **self.identity,
+            "split_hash": split_hash(self.manifest),
             "simulated": self.simulated,
             "grid": self.grid.name,
             "preprocessing": dict(self.info["preprocessing"]),
@@ -168,6 +169,12 @@ def open_volume(file: Path) -> Any:
 
 def _damaged(file: Path, error: Exception) -> str:
     return f"{file}: damaged ({error}); delete it and run the preprocess command again"
+
+
+def split_hash(manifest: pd.DataFrame) -> str:
+    """Hash of who is in which split: equal for two stores of one cohort whose subjects are divided in the same way."""
+    splits = manifest[["subject_id", "split"]].drop_duplicates().sort_values("subject_id")
+    return hashlib.sha256(splits.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def manifest_hash(manifest: pd.DataFrame) -> str:

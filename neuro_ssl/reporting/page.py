@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import jinja2
+import yaml
 
 from neuro_ssl.reporting.comparisons import Comparison, compare
 from neuro_ssl.reporting.figures import Panel, downstream_curves, forest, pretraining_curves, roc, scatter, views
@@ -56,6 +57,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
         lstrip_blocks=True,
     )
     environment.filters["score"] = format_score
+    environment.filters["yaml"] = lambda node: yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
     environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment.get_template("page.html.j2").render(
         made=made,

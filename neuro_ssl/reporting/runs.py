@@ -1,7 +1,6 @@
 """Run directories, read and checked.
 
-`run.yaml` says what was done, `config.yaml` with which configuration, `metrics.csv` (epoch, step, metric, value) how
-it went; downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
+`run.yaml` says what was done and with which configuration, `metrics.csv` (epoch, step, metric, value) how it went; downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
 """
 
 import math
@@ -22,8 +21,8 @@ from neuro_ssl.evaluation.metrics import Kind
 from neuro_ssl.evaluation.scores import Score
 
 FILES = {
-    "pretraining": ("config.yaml", "metrics.csv", "views.npz"),
-    "downstream": ("config.yaml", "metrics.csv", "results.json", "predictions.parquet"),
+    "pretraining": ("metrics.csv", "views.npz"),
+    "downstream": ("metrics.csv", "results.json", "predictions.parquet"),
 }
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
@@ -89,6 +88,7 @@ class RunInfo(BaseModel):
     versions: dict[str, str]
     commit: str | None
     dirty: bool | None
+    config: dict[str, Any]
     hardware: dict[str, Any]
 
 
@@ -131,11 +131,10 @@ class Results(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """What every finished run has: its directory, facts, configuration (YAML text) and tidy metrics."""
+    """What every finished run has: its directory, facts and tidy metrics."""
 
     path: Path
     info: RunInfo
-    config: str
     metrics: pd.DataFrame
 
 
@@ -218,7 +217,7 @@ def _read_run(path: Path) -> Run | Unfinished:
         return Unfinished(info.name, path, f"no {' or '.join(missing)}")
     metrics = _parsed(path / "metrics.csv", pd.read_csv)
     _need_columns(path / "metrics.csv", metrics, METRIC_COLUMNS)
-    common = (path, info, (path / "config.yaml").read_text(), metrics)
+    common = (path, info, metrics)
     if info.stage == "pretraining":
         return PretrainingRun(*common, _read_views(path / "views.npz"))
     results = _parsed(path / "results.json", lambda file: Results.model_validate_json(file.read_text()))

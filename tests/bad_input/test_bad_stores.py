@@ -147,13 +147,13 @@ WEIGHTS = {
     "no run": (nothing, "weights='{data}'", "is not a run directory", "expected a folder with a run.yaml"),
     "a file": (nothing, "weights='{run}/run.yaml'", "is not a run directory", "expected a folder with a run.yaml"),
     "unfinished": (edited("run.yaml", status="running"), None, "weights=.*unfinished", "start its command again"),
-    "another architecture": (edited("config.yaml", encoder__width=16), None, "do not fit the encoder", RETRAIN),
+    "another architecture": (edited("run.yaml", config__encoder__width=16), None, "do not fit the encoder", RETRAIN),
     "an encoder that is no longer there": (
-        edited("config.yaml", encoder___target_="neuro_ssl.encoders.Gone"), None,
+        edited("run.yaml", config__encoder___target_="neuro_ssl.encoders.Gone"), None,
         r"weights=.*neuro_ssl\.encoders\.Gone", "version",
     ),
     "an encoder with other parameters": (
-        edited("config.yaml", encoder__depth=3), None, r"weights=.*depth", "version"
+        edited("run.yaml", config__encoder__depth=3), None, r"weights=.*depth", "version"
     ),
     "another grid": (edited("run.yaml", dataset__grid="4mm"), None, "grid=4mm, these have grid=8mm", "name the store"),
     "another preprocessing": (
@@ -174,8 +174,7 @@ WEIGHTS = {
     "a damaged record": (written("run.yaml", "a: ["), None, r"run\.yaml is not valid YAML", "delete"),
     "a record of nothing": (written("run.yaml", "3"), None, r"run\.yaml holds no record", "delete"),
     "half a record": (written("run.yaml", "status: finished"), None, r"run\.yaml", "delete|train it again"),
-    "a damaged configuration": (written("config.yaml", "a: ["), None, r"config\.yaml", "delete|train it again"),
-    "no configuration": (lambda t: (t.run / "config.yaml").unlink(), None, r"config\.yaml", "delete|train it again"),
+    "no configuration": (edited("run.yaml", config=None), None, r"run\.yaml: .*no encoder", RETRAIN),
 }  # fmt: skip
 
 

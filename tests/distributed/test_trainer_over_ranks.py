@@ -99,7 +99,7 @@ def test_the_same_gradients(one_and_two, task):
     one, two = one_and_two
     for rank in two:
         for expected, found in zip(one[task]["gradients"], rank[task]["gradients"], strict=True):
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(two[0][task]["gradients"], two[1][task]["gradients"], atol=0, rtol=0)
 
 

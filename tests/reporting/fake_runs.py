@@ -132,7 +132,6 @@ def write_common(path, curves, stage, task, seed, weights, frozen, simulated, di
     ]
     pd.DataFrame(rows).to_csv(path / "metrics.csv", index=False)
     experiment = path.name.partition("-")[0]
-    (path / "config.yaml").write_text(f"name: {path.name}\nseed: {seed}\ntask: {task}\n")
     facts = {
         "name": path.name,
         "status": "finished",
@@ -162,6 +161,7 @@ def write_common(path, curves, stage, task, seed, weights, frozen, simulated, di
         "commit": "0123456789abcdef",
         "dirty": dirty,
         "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []},
+        "config": {"name": path.name, "seed": seed, "task": task},
     }
     (path / "run.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
 

@@ -57,7 +57,7 @@ def test_a_broken_file_is_named(runs_dir, name, breakage):
     assert str(file) in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "results.json", "predictions.parquet", "config.yaml"])
+@pytest.mark.parametrize("name", ["metrics.csv", "results.json", "predictions.parquet"])
 def test_a_missing_file_makes_a_run_unfinished(runs_dir, name):
     (runs_dir / RUN / name).unlink()
     runs = read_runs(runs_dir)
