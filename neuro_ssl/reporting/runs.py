@@ -1,6 +1,7 @@
 """Run directories, read and checked.
 
-`run.yaml` says what was done and with which configuration, `metrics.csv` (epoch, step, metric, value) how it went; downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
+`run.yaml` says what was done and with which configuration, `metrics.csv` (epoch, step, metric, value) how it went;
+downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
 """
 
 import math
