@@ -79,7 +79,7 @@ def make_volumes(
 def make_volume(preprocessing: "Preprocessing", writer: "StoreWriter", scan_id: str, sources: list[str]) -> None:
     """Preprocess one scan, in a process of its own."""
     brain = preprocessing(*sources)
-    writer.write(scan_id, brain.volume, brain.brain_ml, sources)
+    writer.write(scan_id, brain.volume, brain.measurements, brain.to_scan, sources)
 
 
 def refuse_other_cohort(store: Path, images: list[str]) -> None:

@@ -35,7 +35,7 @@ def many_brains(real_brains, tmp_path_factory):
         source = folder / f"{i}.nii.gz"
         source.write_text(str(i))
         noisy = np.where(volume > 0, np.clip(volume * rng.normal(1, 0.1, volume.shape), 0.01, None), 0)
-        writer.write(f"sub-{i:02d}", noisy.astype(np.float16), row["brain_ml"], [str(source)])
+        writer.write(f"sub-{i:02d}", noisy.astype(np.float16), {"brain_ml": row["brain_ml"]}, np.eye(4), [str(source)])
         rows.append(
             {
                 "scan_id": f"sub-{i:02d}",

@@ -3,6 +3,7 @@
     stores/<cohort>/<grid>-<hash of the preprocessing>/
         store.json           format, cohort, grid, preprocessing, hashes
         manifest.parquet     one row a scan
+        measurements.parquet for quality control
         volumes/<scan_id>.b2nd
 
 Volumes are float16, (z, y, x), ≥ 0: brain > 0 with white matter near 1, everything else exactly 0.

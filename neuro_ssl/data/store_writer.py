@@ -66,13 +66,21 @@ class StoreWriter:
         unchanged: bool = made["stamps"] == _stamps(sources)
         return unchanged or made["hashes"] == [_sha256(source) for source in sources]
 
-    def write(self, scan_id: str, volume: npt.NDArray[np.float16], brain_ml: float, sources: Sequence[str]) -> None:
+    def write(
+        self,
+        scan_id: str,
+        volume: npt.NDArray[np.float16],
+        measurements: Mapping[str, float],
+        to_scan: npt.NDArray[np.float64],
+        sources: Sequence[str],
+    ) -> None:
         """Add one volume.
 
         Args:
             scan_id: names the file.
             volume: (z, y, x) of the grid's shape.
-            brain_ml: volume of the brain.
+            measurements: numbers for quality control, `brain_ml` among them.
+            to_scan: 4×4 matrix from MNI mm to the scan's own mm, both RAS.
             sources: the files that it was made from, the image first.
 
         Raises:
@@ -91,7 +99,8 @@ class StoreWriter:
             "preprocessing_hash": self.preprocessing_hash,
             "hashes": [_sha256(source) for source in sources],
             "stamps": _stamps(sources),
-            "brain_ml": brain_ml,
+            "measurements": dict(measurements),
+            "to_scan": to_scan.tolist(),
         }
         with appearing(self.path / _volume(scan_id)) as file:
             file.write_bytes(array.to_cframe())
@@ -112,8 +121,12 @@ class StoreWriter:
         manifest = scans.assign(
             volume=volumes,
             image_hash=[metadata["hashes"][0] for metadata in made],
-            brain_ml=[metadata["brain_ml"] for metadata in made],
+            brain_ml=[metadata["measurements"]["brain_ml"] for metadata in made],
         ).sort_values("scan_id")
+        measurements = pd.DataFrame([metadata["measurements"] for metadata in made])
+        measurements.insert(0, "scan_id", scans["scan_id"].to_list())
+        with appearing(self.path / "measurements.parquet") as table:
+            measurements.sort_values("scan_id").to_parquet(table, index=False)
         with appearing(self.path / "manifest.parquet") as table:
             write_manifest(manifest, table)
             info = {

@@ -30,11 +30,14 @@ class BrainVolume:
 
     Attributes:
         volume: (z, y, x), float16; brain voxels > 0 with white matter near 1, everything else exactly 0.
-        brain_ml: volume of the brain mask, before anything was cropped.
+        measurements: numbers for quality control, such as `brain_ml`, the volume of the brain mask before anything was
+            cropped.
+        to_scan: 4×4 matrix from MNI mm to the scan's own mm, both RAS.
     """
 
     volume: npt.NDArray[np.float16]
-    brain_ml: float
+    measurements: dict[str, float]
+    to_scan: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Preprocessing:
             raise InputError(f"{image_path}: {error}") from error
         intensity, inside = resample_brain(voxels, mask, affine, self.grid)
         scaled = np.clip(intensity / level, DARKEST_BRAIN, np.finfo(np.float16).max)
-        return BrainVolume(np.where(inside, scaled, 0).astype(np.float16), brain_ml)
+        volume = np.where(inside, scaled, 0).astype(np.float16)
+        return BrainVolume(volume, {"brain_ml": brain_ml}, np.eye(4))
 
     def _mask(
         self, voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64], mask_path: str | None

@@ -29,7 +29,7 @@ def store(tmp_path):
     table = {"subject_id": [f"c/{number}" for number in range(5)], "image_path": paths, "split": "train"}
     scans = add_scan_ids(validate(pd.DataFrame(table), "c.csv"))
     for scan_id in scans["scan_id"]:
-        make_writer(tmp_path).write(scan_id, np.zeros(GRID.shape, np.float16), 1.0, [str(image)])
+        make_writer(tmp_path).write(scan_id, np.zeros(GRID.shape, np.float16), {"brain_ml": 1.0}, np.eye(4), [str(image)])
     return make_writer(tmp_path).finish(scans, "c", simulated=False)
 
 
@@ -52,7 +52,7 @@ def test_a_whole_store_passes_again_and_again_and_keeps_what_it_found(store):
 def foreign(path, row, tmp_path):
     other = make_writer(tmp_path / "other", Grid.named("14mm"))
     image = tmp_path / "a.nii"
-    other.write("0", np.zeros(Grid.named("14mm").shape, np.float16), 1.0, [str(image)])
+    other.write("0", np.zeros(Grid.named("14mm").shape, np.float16), {"brain_ml": 1.0}, np.eye(4), [str(image)])
     path.write_bytes((other.path / "volumes/0.b2nd").read_bytes())
 
 
@@ -84,7 +84,7 @@ def test_what_was_bad_is_made_anew_by_the_writer(store, tmp_path):
     for content in (b"", b"nonsense" * 50):
         file(store, 2).write_bytes(content)
         assert not writer.has("2", [source])
-    writer.write("2", np.zeros(GRID.shape, np.float16), 1.0, [source])
+    writer.write("2", np.zeros(GRID.shape, np.float16), {"brain_ml": 1.0}, np.eye(4), [source])
     assert writer.has("2", [source])
     check_volumes(store)
 
@@ -97,7 +97,7 @@ def test_a_damaged_or_unwritable_cache_only_costs_time(store, monkeypatch):
     (store.path / "checks.parquet").mkdir()  # cannot be replaced by a file
     check_volumes(store)
     assert sorted(path.name for path in store.path.iterdir()) == [
-        "checks.parquet", "manifest.parquet", "store.json", "volumes",
+        "checks.parquet", "manifest.parquet", "measurements.parquet", "store.json", "volumes",
     ]  # fmt: skip
 
 

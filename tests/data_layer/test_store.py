@@ -37,7 +37,7 @@ def scans(tmp_path):
 def write(tmp_path, scans, **settings):
     writer = StoreWriter(tmp_path / "stores" / "c", GRID, {"version": 1, **settings})
     for seed, row in enumerate(scans.itertuples()):
-        writer.write(row.scan_id, volume(seed), 1234.5, [row.image_path])
+        writer.write(row.scan_id, volume(seed), {"brain_ml": 1234.5}, np.eye(4), [row.image_path])
     return writer, writer.finish(scans, "c", simulated=True)
 
 

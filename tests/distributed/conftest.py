@@ -30,5 +30,5 @@ def random_scans(tmp_path_factory):
     writer = StoreWriter(folder / "stores" / "c", grid, {"version": 1})
     for row in scans.itertuples():
         volume = random.uniform(0.5, 1.5, grid.shape) * (random.random(grid.shape) > 0.3)
-        writer.write(row.scan_id, volume.astype(np.float16), 1200.0, [row.image_path])
+        writer.write(row.scan_id, volume.astype(np.float16), {"brain_ml": 1200.0}, np.eye(4), [row.image_path])
     return writer.finish(scans, "c", simulated=True)
