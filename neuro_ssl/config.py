@@ -65,7 +65,9 @@ class PreprocessConfig:
     debug: bool = MISSING
     data_dir: str = MISSING
     grid: str = MISSING
+    bias_correction: bool = MISSING
     brain_extraction: str = MISSING
+    registration: str = MISSING
     splits: dict[str, float] = MISSING
     stratify: list[str] = MISSING
     seed: int = MISSING
