@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn.datasets import load_mni152_wm_template
+from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from nilearn.image import resample_img
 from scipy import ndimage
 
@@ -112,12 +112,16 @@ def test_a_real_head_from_a_table_with_deepbet(command, tmp_path, capsys):
     assert abs(brain.sum() * 0.064 / scan["brain_ml"] - 1) < 0.03  # nothing much lost at the field of view's border
     labels, _ = ndimage.label(brain)
     assert np.bincount(labels[brain]).max() > 0.999 * brain.sum()
+
     # White matter is 1 and where it belongs: deep white matter by the template.
-    white = resample_img(load_mni152_wm_template(resolution=4), store.grid.affine, store.grid.shape[::-1])
-    deep = ndimage.binary_erosion(white.get_fdata().transpose(2, 1, 0) > 0.7) & brain
-    assert deep.sum() > 100
-    assert 0.85 < np.median(volume[deep]) < 1.1
-    assert np.median(volume[brain]) < 0.9 * np.median(volume[deep])
+    def where(template):
+        there = resample_img(template(resolution=4), store.grid.affine, store.grid.shape[::-1])
+        return (there.get_fdata().transpose(2, 1, 0) > 0.7) & brain
+
+    white, grey = ndimage.binary_erosion(where(load_mni152_wm_template)), where(load_mni152_gm_template)
+    assert white.sum() > 100 and grey.sum() > 100
+    assert 0.9 < np.median(volume[white]) < 1.1
+    assert np.median(volume[grey]) < 0.9 * np.median(volume[white])
 
 
 @pytest.mark.parametrize(
