@@ -22,7 +22,9 @@ def main(cfg: QualityConfig) -> None:
     print(f"page: {quality.store.path / 'quality.html'}")
     if cfg.exclude_flagged:
         n_new = exclude_flagged(quality)
-        print(f"{n_new} scans were added to {dataset.store_dir / 'exclude.csv'}; delete a line to take its scan in again")
+        print(
+            f"{n_new} scans were added to {dataset.store_dir / 'exclude.csv'}; delete a line to take its scan in again"
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.preprocessing.brain_extraction import deepbet_mask
 from neuro_ssl.preprocessing.nifti import read_nifti
+from neuro_ssl.preprocessing.outliers import judge
 from neuro_ssl.preprocessing.pipeline import Preprocessing
+from neuro_ssl.preprocessing.quality import measure_volume
 
 EVERY = 8  # heads: one in so many gets the faults
 
@@ -55,12 +57,12 @@ def moved(voxels, affine, degrees):
     """The head nods and turns twice during the scan (Shaw et al. 2019, as in torchio)."""
     image = torchio.ScalarImage(tensor=voxels[None], affine=affine)
     motion = torchio.transforms.Motion(
-        degrees={image_name: np.array([[degrees, 0, degrees], [-degrees, degrees, 0]]) for image_name in ["t1"]},
-        translation={"t1": np.array([[0, degrees / 2, 0], [0, 0, degrees / 2]])},
-        times={"t1": np.array([0.3, 0.7])},
-        image_interpolation={"t1": "linear"},
+        degrees=np.array([[degrees, 0, degrees], [-degrees, degrees, 0]]),
+        translation=np.array([[0, degrees / 2, 0], [0, 0, degrees / 2]]),
+        times=np.array([0.3, 0.7]),
+        image_interpolation="linear",
     )
-    return motion(torchio.Subject(t1=image))["t1"].data[0].numpy().astype(np.float32)
+    return motion(image).data[0].numpy().astype(np.float32)
 
 
 def neck(voxels, mask):
@@ -137,7 +139,68 @@ def preprocessed(grid, kept, image, mask):
         np.savez_compressed(kept, **content)
 
 
+def measured(kept, grid):
+    """A scan's row and fingerprint; its refusal instead, where preprocessing refused it."""
+    content = dict(np.load(kept))
+    refusal = str(content.pop("refused"))
+    if refusal:
+        return refusal, None
+    content.pop("to_scan")
+    of_volume, fingerprint = measure_volume(content.pop("volume"), Grid.named(grid))
+    name = kept.name.removesuffix(".nii.gz.npz")
+    row = {"scan_id": name, "subject_id": name, "image_hash": name}
+    return {**row, **{key: float(value) for key, value in content.items()}, **of_volume}, fingerprint
+
+
+def judged(scans):
+    """The scans' flags, as names of measurements."""
+    table = pd.DataFrame([row for row, _ in scans])
+    table, flags = judge(table, np.stack([fingerprint for _, fingerprint in scans]), [False] * len(scans))
+    return table, [[flag.measurement for flag in own] for own in flags]
+
+
+def evaluate(args):
+    """Print how many of the good heads are flagged, and of each fault how many."""
+    good = [measured(kept, args.grid) for kept in sorted((args.work / "good").glob("*.npz"))]
+    names = [row["scan_id"] for row, _ in good]
+    table, flags = judged(good)
+    flagged = {name: own for name, own in zip(names, flags, strict=True) if own}
+    print(f"{len(flagged)} of {len(good)} good heads are flagged: {flagged or 'none'}")
+    side = table["sidedness"]
+    print(
+        f"sidedness of good heads: {side.min():.2f} to {side.max():.2f}, median {side.median():.2f}; swapped, each of"
+    )
+    print(f"  them would have minus that: {sum(side > 0.1)} of {len(side)} would be flagged (below -0.1)")
+    print(f"likeness to another head: at most {table['copy_correlation'].max():.2f}\n")
+
+    report = []
+    for folder in sorted((args.work / "faulty").iterdir()):
+        by, found, refused, total = {}, 0, 0, 0
+        for kept in sorted(folder.glob("*.npz")):
+            row, fingerprint = measured(kept, args.grid)
+            total += 1
+            if fingerprint is None:
+                refused += 1
+                continue
+            at = names.index(kept.name.removesuffix(".nii.gz.npz"))
+            if "copy" in folder.name:
+                row |= {"scan_id": "copy", "subject_id": "copy", "image_hash": "copy"}
+                own = judged([*good, (row, fingerprint)])[1][-1]
+            else:
+                own = judged([*good[:at], (row, fingerprint), *good[at + 1 :]])[1][at]
+            found += bool(own)
+            for measurement in own:
+                by[measurement] = by.get(measurement, 0) + 1
+        report.append({"fault": folder.name, "heads": total, "flagged": found, "refused": refused, "by": by})
+    copies = [[*good, (row | {"scan_id": "copy", "subject_id": "copy"}, own)] for row, own in good[::EVERY]]
+    found = sum("image_hash" in judged(scans)[1][-1] for scans in copies)
+    same = {"fault": "second copy, the same file", "heads": len(copies), "flagged": found, "refused": 0}
+    report.append(same | {"by": {"image_hash": found}})
+    print(pd.DataFrame(report).to_string(index=False))
+
+
 def main():
+    """Make what is missing, and judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("heads", type=Path)
     parser.add_argument("work", type=Path)
@@ -150,6 +213,7 @@ def main():
     parallel = Parallel(args.n_jobs)
     parallel(delayed(make_good)(file, args) for file in files)
     parallel(delayed(make_faulty)(file, args) for file in files[::EVERY])
+    evaluate(args)
 
 
 if __name__ == "__main__":

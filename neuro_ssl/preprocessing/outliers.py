@@ -81,7 +81,9 @@ RULES = (
 )
 
 
-def judge(table: pd.DataFrame, fingerprints: Fingerprints, left_out: Sequence[bool]) -> tuple[pd.DataFrame, list[list[Flag]]]:
+def judge(
+    table: pd.DataFrame, fingerprints: Fingerprints, left_out: Sequence[bool] | npt.NDArray[np.bool_]
+) -> tuple[pd.DataFrame, list[list[Flag]]]:
     """Apply all rules to a cohort.
 
     Args:
@@ -98,7 +100,7 @@ def judge(table: pd.DataFrame, fingerprints: Fingerprints, left_out: Sequence[bo
     correlation, other, mirrored = nearest(fingerprints, table["subject_id"].to_numpy(object), kept)
     table = table.reset_index(drop=True).assign(
         sidedness=sidedness(fingerprints),
-        copy_of=np.where(np.isnan(correlation), None, table["scan_id"].to_numpy(object)[other]),
+        copy_of=pd.Series(table["scan_id"].to_numpy()[other]).where(~np.isnan(correlation)),
         copy_correlation=correlation,
         copy_mirrored=mirrored,
     )
@@ -113,7 +115,9 @@ def judge(table: pd.DataFrame, fingerprints: Fingerprints, left_out: Sequence[bo
                 Flag("copy_correlation", f"{how} of {row['copy_of']}? (correlation {row['copy_correlation']:.2f})")
             )
         if row["sidedness"] < SWAPPED:
-            flagged.append(Flag("sidedness", f"left and right swapped? (sidedness {row['sidedness']:.2f}, others 0 to 1)"))
+            flagged.append(
+                Flag("sidedness", f"left and right swapped? (sidedness {row['sidedness']:.2f}, others 0 to 1)")
+            )
     for rule in RULES:
         if rule.measurement in table:
             for i, reason in out_of_line(table[rule.measurement].to_numpy(float), rule).items():
@@ -148,7 +152,7 @@ def out_of_line(values: npt.NDArray[np.float64], rule: Rule) -> dict[int, str]:
 def same_images(table: pd.DataFrame, kept: npt.NDArray[np.bool_]) -> list[list[str]]:
     """For each scan the others, not excluded, that come from a file of the same content.
 
-    Under two subjects, whose the image is can't be told, and both are named. Of one subject's copies the first may stay.
+    Under two subjects, nobody can tell whose image it is: both are named. Of one subject's copies the first may stay.
     """
     same: list[list[str]] = [[] for _ in range(len(table))]
     for rows in table.reset_index(drop=True).groupby("image_hash").indices.values():
@@ -230,7 +234,9 @@ def not_judged(table: pd.DataFrame) -> list[str]:
     if len(table) < SMALLEST_FOR_SWAPS:
         lines.append(f"left and right swapped, which needs a cohort of {SMALLEST_FOR_SWAPS} scans")
     if table["subject_id"].nunique() < SMALLEST_FOR_COPIES:
-        lines.append(f"second copies that were stored anew, which need {SMALLEST_FOR_COPIES} subjects; equal files were")
+        lines.append(
+            f"second copies that were stored anew, which need {SMALLEST_FOR_COPIES} subjects; equal files were"
+        )
     missing = [
         f"{rule.measurement} ({empty} scans)"
         for rule in RULES

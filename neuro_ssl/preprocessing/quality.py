@@ -82,17 +82,21 @@ def measure_scan(
 
 def _grey_and_white(values: npt.NDArray[np.float32], percentiles: dict[float, float]) -> tuple[float, float]:
     """Mean intensities of grey and white matter: the upper two of three clusters (k-means on the histogram)."""
+    if percentiles[0.5] == percentiles[99.5]:  # no tissue at all
+        return math.nan, math.nan
     from sklearn.cluster import KMeans
 
     counts, edges = np.histogram(values, HISTOGRAM_BINS, range=(percentiles[0.5], percentiles[99.5]))
     start = [[percentiles[5]], [percentiles[40]], [percentiles[80]]]  # of ten parts one is fluid, five or six are grey
-    clusters = KMeans(3, init=np.array(start), n_init=1).fit((edges[:-1] + edges[1:])[:, None] / 2, sample_weight=counts)
+    clusters = KMeans(3, init=np.array(start), n_init=1).fit(
+        (edges[:-1] + edges[1:])[:, None] / 2, sample_weight=counts
+    )
     _, grey, white = sorted(clusters.cluster_centers_[:, 0].tolist())
     return grey, white
 
 
 def _noise(brain: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) -> float:
-    """Standard deviation of the noise, from the pseudo-residuals of Coupé et al. 2010 (doi 10.1016/j.media.2010.03.001).
+    """Standard deviation of the noise, from pseudo-residuals (Coupé et al. 2010, doi 10.1016/j.media.2010.03.001).
 
     A voxel minus the mean of its six neighbours, scaled to have the noise's own variance; the median of its size
     leaves edges out.
@@ -105,7 +109,7 @@ def _noise(brain: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) -> flo
 
 
 def _entropy_focus(voxels: npt.NDArray[np.float32]) -> float:
-    """The entropy of Atkinson et al. 1997, divided by its maximum as in MRIQC; a plane at a time, which spares memory."""
+    """The entropy of Atkinson et al. 1997, divided by its maximum as in MRIQC; by planes, which spares memory."""
     total = squares = weighted = 0.0
     for plane in voxels:
         size = np.abs(plane, order="C").ravel()
@@ -125,9 +129,7 @@ def template() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
 
     def resampled(image: object) -> npt.NDArray[np.float32]:
         smooth = smooth_img(image, COMPARED.spacing_mm)  # against aliasing
-        on_grid = resample_img(
-            smooth, COMPARED.affine, COMPARED.shape[::-1], force_resample=True, copy_header=True
-        )
+        on_grid = resample_img(smooth, COMPARED.affine, COMPARED.shape[::-1], force_resample=True, copy_header=True)
         return np.ascontiguousarray(on_grid.get_fdata(dtype=np.float32).transpose(2, 1, 0))
 
     brain = resampled(load_mni152_brain_mask(resolution=2)) >= 0.5
@@ -204,11 +206,13 @@ def _on_compared(volume: npt.NDArray[np.float32], grid: Grid, scaling: float) ->
 
 
 def correlations(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Pearson correlations of the rows of `a` (n, values) with those of `b` (m, values): (n, m), 0 for a constant row."""
+    """Pearson correlations of rows of `a` (n, values) with rows of `b` (m, values): (n, m), 0 for constant rows."""
 
     def standardised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         rows = rows - rows.mean(1, keepdims=True)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        scaled: npt.NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        return scaled
 
-    return standardised(a) @ standardised(b).T
+    found: npt.NDArray[np.float32] = standardised(a) @ standardised(b).T
+    return found

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from neuro_ssl.console import progress_bar
@@ -48,14 +48,21 @@ class Quality:
     def counts(self) -> dict[str, int]:
         """How many scans that aren't excluded each measurement flags."""
         kept = (self.table["excluded"] == "").to_numpy()
-        names = (name for flags, keep in zip(self.flags, kept, strict=True) if keep for name in {f.measurement for f in flags})
+        names = (
+            name
+            for flags, keep in zip(self.flags, kept, strict=True)
+            if keep
+            for name in {f.measurement for f in flags}
+        )
         return dict(Counter(names).most_common())
 
     def __str__(self) -> str:
         flagged, n_excluded = self.flagged, int((self.table["excluded"] != "").sum())
         excluded = f"; {n_excluded} more are excluded" if n_excluded else ""
         lines = [f"{len(flagged)} of {len(self.table) - n_excluded} scans are flagged{excluded}"]
-        lines += [f"  {scan}: {reasons}" for scan, reasons in list(flagged.items())[:NAMED]]
+        short = {row: "; ".join(flag.reason.partition(": ")[0] for flag in own) for row, own in enumerate(self.flags)}
+        named = [row for row, scan in enumerate(self.table["scan_id"]) if scan in flagged][:NAMED]
+        lines += [f"  {self.table['scan_id'][row]}: {short[row]}" for row in named]
         if len(flagged) > NAMED:
             lines.append(f"  … and {len(flagged) - NAMED} more")
         lines += [f"not checked: {what}" for what in self.not_judged]
@@ -84,7 +91,14 @@ def check_quality(store: VolumeStore, n_jobs: int = 1) -> Quality:
 
     judged, flags = judge(table, np.stack([fingerprint for _, fingerprint in found]), excluded)
     judged.insert(2, "flags", ["; ".join(flag.reason for flag in own) for own in flags])
-    judged.insert(3, "excluded", [exclusions.get(scan, "") or "no reason given" if out else "" for scan, out in zip(judged["scan_id"], excluded, strict=True)])
+    judged.insert(
+        3,
+        "excluded",
+        [
+            exclusions.get(scan, "") or "no reason given" if out else ""
+            for scan, out in zip(judged["scan_id"], excluded, strict=True)
+        ],
+    )
     order = sorted(range(len(judged)), key=lambda i: (excluded[i], -len(flags[i]), judged["scan_id"][i]))
     quality = Quality(store, judged.iloc[order].reset_index(drop=True), [flags[i] for i in order], not_judged(judged))
     with appearing(store.path / "quality.csv") as csv, appearing(store.path / "quality.html") as html:
@@ -101,10 +115,10 @@ def exclude_flagged(quality: Quality) -> int:
 
 def _measure(
     store: VolumeStore, volumes: Sequence[str], n_jobs: int
-) -> list[tuple[dict[str, float], "np.ndarray[tuple[int], np.dtype[np.float16]]"]]:
+) -> list[tuple[dict[str, float], npt.NDArray[np.float16]]]:
     from joblib import Parallel, delayed
 
-    def measure(volume: str) -> tuple[dict[str, float], "np.ndarray[tuple[int], np.dtype[np.float16]]"]:
+    def measure(volume: str) -> tuple[dict[str, float], npt.NDArray[np.float16]]:
         return measure_volume(store.read(volume), store.grid)
 
     calls = (delayed(measure)(volume) for volume in volumes)

@@ -49,6 +49,15 @@ COLUMNS = {
     "sidedness": ("Sidedness", "asymmetry like the cohort's: 1; mirrored: −1", ".2f"),
     "copy_correlation": ("Likeness", "to the most similar scan of another subject: copies are near 1", ".2f"),
 }
+# In the summary, where a measurement's name does not say it.
+NAMES = {
+    "image_hash": "same file",
+    "copy_correlation": "second copy",
+    "sidedness": "left and right swapped",
+    "missing_ml": "missing part",
+    "brain_ml": "brain volume",
+    "rotation_degrees": "rotation",
+}
 _VOXEL = ["voxel_x_mm", "voxel_y_mm", "voxel_z_mm"]
 
 
@@ -119,8 +128,12 @@ def render(quality: "Quality", manifest: pd.DataFrame, made: datetime, n_jobs: i
         columns=columns,
         rows=rows,
         n_excluded=int((table["excluded"] != "").sum()),
-        headings={name: heading for name, (heading, _, _) in columns.items()},
-        rules=[(rule, *(f"{bound:.4g}" if np.isfinite(bound) else "" for bound in limits(table[rule.measurement].to_numpy(float), rule))) for rule in RULES if rule.measurement in table],
+        names={name: NAMES.get(name, name.removesuffix("_mm").replace("_", " ")) for name in quality.counts},
+        rules=[
+            (rule, *(_bound(bound) for bound in limits(table[rule.measurement].to_numpy(float), rule)))
+            for rule in RULES
+            if rule.measurement in table
+        ],
         small=len(table) < SMALLEST_COHORT,
     )
 
@@ -133,6 +146,10 @@ def _shown(table: pd.DataFrame) -> list[int]:
     others = np.flatnonzero((table["flags"] == "") & (table["excluded"] == ""))
     sample = np.random.default_rng(0).permutation(others)[: MOST_SHOWN - len(noted)]
     return sorted([*noted.tolist(), *sample.tolist()])
+
+
+def _bound(value: float) -> str:
+    return f"{value:.4g}" if np.isfinite(value) else ""
 
 
 def _cell(record: "pd.Series[float]", name: str, style: str, flagged: set[str]) -> Cell:
@@ -176,7 +193,8 @@ def picture(store: VolumeStore, volume: str, image_path: str) -> tuple[str, bool
     references = [_sample(expected, np.linalg.inv(COMPARED.affine), plane) >= 0.5 for plane in planes]
 
     values = np.concatenate([pixels[mask] for pixels, mask in zip(slices, masks, strict=True)])
-    white = max(float(np.percentile(values, 98) if values.size else np.max(slices[0])), np.finfo(np.float32).tiny)
+    bright = float(np.percentile(values, 98)) if values.size else 0.0
+    white = bright if bright > 0 else 1.0
     height = max(plane.shape[0] for plane in planes)
     tiles = []
     for pixels, mask, reference in zip(slices, masks, references, strict=True):
@@ -202,7 +220,7 @@ def _plane(across: str, up: str) -> npt.NDArray[np.float64]:
 
 
 def _sample(
-    array: npt.NDArray[np.float32], to_voxel: npt.NDArray[np.float64], points: npt.NDArray[np.float64]
+    array: npt.NDArray[np.float32], to_voxel: npt.NDArray[np.floating], points: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
     """The values of an array (x, y, z) at positions in mm, 0 outside."""
     indices = np.moveaxis(points @ to_voxel[:3, :3].T + to_voxel[:3, 3], -1, 0)
