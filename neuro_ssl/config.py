@@ -76,6 +76,18 @@ class PreprocessConfig:
 
 
 @dataclass
+class QualityConfig:
+    """`python -m neuro_ssl.quality`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    grid: str = MISSING
+    exclude_flagged: bool = MISSING
+    n_jobs: int = MISSING
+    dataset: Any = MISSING
+
+
+@dataclass
 class TrainConfig:
     """`python -m neuro_ssl.train`."""
 
@@ -113,6 +125,7 @@ class ReportConfig:
 _SCHEMAS: dict[str, Any] = {
     "simulate": SimulateConfig,
     "preprocess": PreprocessConfig,
+    "quality": QualityConfig,
     "train": TrainConfig,
     "report": ReportConfig,
 }
