@@ -23,6 +23,7 @@ from neuro_ssl.preprocessing.brain_extraction import (
     synthstrip_mask,
 )
 from neuro_ssl.preprocessing.nifti import read_nifti
+from neuro_ssl.preprocessing.quality import measure_scan
 from neuro_ssl.preprocessing.registration import Registration, register
 from neuro_ssl.preprocessing.resampling import resample_brain
 from neuro_ssl.preprocessing.white_matter import white_matter_level
@@ -39,8 +40,7 @@ class BrainVolume:
 
     Attributes:
         volume: (z, y, x), float16; brain voxels > 0 with white matter near 1, everything else exactly 0.
-        measurements: numbers for quality control, such as `brain_ml`, the volume of the brain mask before anything was
-            cropped.
+        measurements: of `quality.measure_scan`.
         to_scan: 4×4 matrix from MNI mm to the scan's own mm, both RAS.
     """
 
@@ -91,10 +91,9 @@ class Preprocessing:
         Raises:
             InputError: names the file, what is wrong with it and what to do.
         """
-        voxels, affine = read_nifti(image_path)
+        acquired, affine = read_nifti(image_path)
         try:
-            if self.bias_correction:
-                voxels = correct_bias_field(voxels, affine)
+            voxels = correct_bias_field(acquired, affine) if self.bias_correction else acquired
             mask = self._mask(voxels, affine, mask_path)
             brain_ml = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
             if not BRAIN_ML[0] <= brain_ml <= BRAIN_ML[1]:
@@ -109,7 +108,7 @@ class Preprocessing:
         intensity, inside = resample_brain(voxels, mask, affine, to_scan, self.grid)
         scaled = np.clip(intensity / level, DARKEST_BRAIN, np.finfo(np.float16).max)
         volume = np.where(inside, scaled, 0).astype(np.float16)
-        return BrainVolume(volume, {"brain_ml": brain_ml}, to_scan)
+        return BrainVolume(volume, measure_scan(acquired, mask, affine, to_scan=to_scan), to_scan)
 
     def _mask(
         self, voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64], mask_path: str | None

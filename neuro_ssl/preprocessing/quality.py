@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from neuro_ssl.grid import Grid
+from neuro_ssl.preprocessing.template import TEMPLATE_CENTRE_MM
 
-TEMPLATE_CENTRE_MM = (0.0, -22.0, 9.55)  # centre of mass of the template's brain, RAS
 PERCENTILES = (0.5, 5, 40, 50, 80, 95, 99.5)
 HISTOGRAM_BINS = 256
 # The grid that volumes are compared on. It mirrors onto itself at x = 0, the template's midplane, which the grids of
@@ -193,8 +193,7 @@ def _on_compared(volume: npt.NDArray[np.float32], grid: Grid, scaling: float) ->
         averaged = averaged.reshape(*size[:axis], size[axis] // block, block, *size[axis + 1 :]).mean(axis + 1)
     spacing_mm = grid.spacing_mm * block
     origin_mm = np.array(grid.origin_mm) + (spacing_mm - grid.spacing_mm) / 2
-    centre_mm = np.array(TEMPLATE_CENTRE_MM)
-    start_mm = (np.array(COMPARED.origin_mm) - centre_mm) / scaling + centre_mm
+    start_mm = (np.array(COMPARED.origin_mm) - TEMPLATE_CENTRE_MM) / scaling + TEMPLATE_CENTRE_MM
     return ndimage.affine_transform(
         averaged,
         np.full(3, COMPARED.spacing_mm / scaling / spacing_mm),

@@ -15,12 +15,11 @@ from scipy import ndimage
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.preprocessing.itk import RAS_TO_LPS, to_itk
-from neuro_ssl.preprocessing.template import template_brain
+from neuro_ssl.preprocessing.template import TEMPLATE_CENTRE_MM, template_brain
 
 Registration = Literal["rigid", "affine", "centre", "none"]
 TEMPLATE_MM = 2
 MARGIN_MM = 20  # of background around the brain: where the template has brain and the scan has none counts too
-TEMPLATE_CENTRE_MM = np.array([0.0, -22.0, 9.55])  # centre of mass of the brain mask at 1 mm, RAS
 
 
 def registration_named(name: str) -> Registration:

@@ -8,6 +8,8 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
+TEMPLATE_CENTRE_MM = np.array([0.0, -22.0, 9.55])  # centre of mass of the brain mask at 1 mm, RAS
+
 
 @functools.cache
 def template_brain(spacing_mm: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.preprocessing.nifti import read_nifti
-from neuro_ssl.preprocessing.registration import TEMPLATE_CENTRE_MM, register
+from neuro_ssl.preprocessing.registration import register
+from neuro_ssl.preprocessing.template import TEMPLATE_CENTRE_MM
 
 IXI = Path(__file__).parents[1] / "data/ixi_2mm"
 

@@ -6,8 +6,9 @@ from nilearn.image import resample_img
 from scipy import ndimage
 
 from neuro_ssl.grid import Grid
-from neuro_ssl.preprocessing.registration import TEMPLATE_CENTRE_MM, register
+from neuro_ssl.preprocessing.registration import register
 from neuro_ssl.preprocessing.resampling import resample_brain
+from neuro_ssl.preprocessing.template import TEMPLATE_CENTRE_MM
 
 
 @pytest.fixture(scope="module")
