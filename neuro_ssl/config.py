@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -72,6 +73,9 @@ class PreprocessConfig:
     stratify: list[str] = MISSING
     seed: int = MISSING
     n_jobs: int = MISSING
+    on_error: str = MISSING
+    shard: int = MISSING
+    num_shards: int = MISSING
     dataset: Any = MISSING
 
 
@@ -99,6 +103,7 @@ class TrainConfig:
     grid: str = MISSING
     batch_size: int = MISSING
     num_workers: int = MISSING
+    ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
     weights: str | None = MISSING
     needs_weights: bool = MISSING
@@ -133,6 +138,10 @@ for _name, _schema in _SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
+class _ToldError(InputError):
+    """An error of one point of a sweep, which is on stderr already."""
+
+
 def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
     """Make `main(cfg)` a command configured by `conf/<name>.yaml`.
 
@@ -156,7 +165,13 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
                 if cfg.debug or (isinstance(error, OSError) and error.errno not in _REFUSALS):
                     raise
                 print(f"error: {_explained(error)}", file=sys.stderr)
+                if is_sweep():  # the other points go on, and at the end Hydra raises it for the first that failed
+                    raise _ToldError(_explained(error)) from None
                 raise SystemExit(1) from None
+            except Exception:
+                if is_sweep():  # the traceback does not come out of another process, where launchers may run this
+                    traceback.print_exc()
+                raise
 
         # Hydra derives the task's name from the function's module; keep main's identity.
         run.__module__, run.__name__, run.__doc__ = main.__module__, main.__name__, main.__doc__
@@ -168,6 +183,9 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, whole, and not to Hydra's printer
             try:
                 configured()
+            except _ToldError as error:
+                print(f"error: a point of the sweep failed: {str(error).splitlines()[0]}", file=sys.stderr)
+                raise SystemExit(1) from None
             except Exception as error:
                 if (composed and not isinstance(error, HydraException)) or "debug=true" in map(str.lower, sys.argv):
                     raise

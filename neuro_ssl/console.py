@@ -20,9 +20,17 @@ _NOT_FOR_USERS = (
 )
 
 
-def progress_bar(**settings: Any) -> "tqdm[Any]":
-    """A tqdm bar that redraws itself in a terminal, and in a log file writes a line every half minute."""
-    return tqdm(mininterval=0.1 if sys.stderr.isatty() else 30, dynamic_ncols=True, **settings)
+def progress_bar(*, beside_others: bool = False, **settings: Any) -> "tqdm[Any]":
+    """A tqdm bar that redraws itself in a terminal, and in a log file writes a line every half minute.
+
+    Args:
+        beside_others: other processes show theirs in the same terminal, so that it writes lines there too.
+        settings: tqdm's.
+    """
+    if beside_others:
+        settings["bar_format"] = "{desc}: {n_fmt} of {total_fmt} in {elapsed}, {rate_fmt}, {remaining} left\n"
+    redraws = sys.stderr.isatty() and not beside_others
+    return tqdm(mininterval=0.1 if redraws else 30, dynamic_ncols=True, **settings)
 
 
 def plain_warnings() -> None:

@@ -1,11 +1,16 @@
 """Files that appear whole or not at all, and one plain message where they cannot be written."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from neuro_ssl.errors import InputError
+
+LEFTOVER = re.compile(r"\.\d+\..+")  # what a killed process may leave of `appearing`
 
 
 @contextmanager
@@ -30,3 +35,19 @@ def appearing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, once no other process has it; the system frees it when a process dies.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire()
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); choose another place") from error
+    with lock:
+        yield

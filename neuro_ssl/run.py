@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 # What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights"),
-    *("num_workers", "checkpoint_minutes", "logger"),
+    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
 }
 ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
 

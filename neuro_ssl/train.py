@@ -89,6 +89,7 @@ def main(cfg: TrainConfig) -> None:
         datamodule = SupervisedDataModule(store, target, classes, leave_out, **loading)
         mean, sd = datamodule.target_statistics
         parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
+    datamodule.cache_in_ram(cfg.ram_cache_gb)
     task = build(config["task"], **parts)
 
     # Trainer

@@ -1,10 +1,17 @@
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from nilearn.image import resample_img
@@ -43,14 +50,39 @@ def bids(tmp_path):
 
 
 @pytest.fixture
-def preprocess(command, bids, tmp_path, capsys):
+def options(bids, tmp_path):
+    dataset = ["dataset=bids", f"dataset.root={bids}", "dataset.mask_derivative=masks", "grid=8mm"]
+    fast = ["bias_correction=false", "registration=centre"]  # the masks are balls, not brains
+    return [*dataset, *fast, f"data_dir={tmp_path}/data", "n_jobs=1"]
+
+
+@pytest.fixture
+def preprocess(command, options, capsys):
     def run(*overrides):
-        options = ["dataset=bids", f"dataset.root={bids}", "dataset.mask_derivative=masks", "grid=8mm"]
-        options += ["bias_correction=false", "registration=centre"]  # the masks are balls, not brains
-        command("preprocess", *options, f"data_dir={tmp_path}/data", "n_jobs=1", *overrides)
+        sweeps = [override for override in overrides if override == "-m"]
+        command("preprocess", *sweeps, *options, *[override for override in overrides if override != "-m"])
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def fails(preprocess, capsys):
+    """Run a command that must exit with status 1; what it prints."""
+
+    def run(*overrides):
+        with pytest.raises(SystemExit) as stop:
+            preprocess(*overrides)
+        assert stop.value.code == 1
+        return capsys.readouterr()
+
+    return run
+
+
+def contents(data):
+    """The bytes of everything that preprocessing wrote, besides locks."""
+    files = (file for file in (data / "stores").rglob("*") if file.is_file() and file.name != ".lock")
+    return {str(file.relative_to(data)): file.read_bytes() for file in files}
 
 
 def test_bids_to_store_and_again(preprocess, tmp_path):
@@ -71,6 +103,10 @@ def test_bids_to_store_and_again(preprocess, tmp_path):
     np.testing.assert_array_equal(store.read(last["volume"]), alone.volume)
     before = {file: file.stat().st_mtime_ns for file in store.path.glob("volumes/*")}
 
+    preprocess("n_jobs=1", f"data_dir={tmp_path}/one process")
+    assert contents(tmp_path / "data") == contents(tmp_path / "one process")
+    assert len(contents(tmp_path / "data")) == 4 + 3 + 1
+
     out = preprocess()
     assert "0 volumes made, 4 were there already" in out
     assert "3 subjects keep the split" in out
@@ -79,18 +115,162 @@ def test_bids_to_store_and_again(preprocess, tmp_path):
     assert not Path("outputs").exists()
 
 
-def test_a_broken_scan_stops_with_its_name_and_the_rest_is_kept(preprocess, bids, tmp_path, capsys):
-    broken = next(bids.glob("sub-3/**/*_T1w.nii.gz"))
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[:1000])
-    with pytest.raises(SystemExit) as stop:
-        preprocess()
-    assert stop.value.code == 1
-    err = capsys.readouterr().err
-    assert f"error: {broken}: cannot be read" in err and "3 volumes are finished" in err
-    assert "Traceback" not in err
-    broken.write_bytes(whole)
+@pytest.fixture
+def broken(bids):
+    """The only scan of a subject, truncated; call it to make it whole."""
+    file = next(bids.glob("sub-3/**/*_T1w.nii.gz"))
+    stat, whole = file.stat(), file.read_bytes()
+    file.write_bytes(whole[:1000])
+
+    def repair():
+        file.write_bytes(whole)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    repair.file = file
+    return repair
+
+
+def test_a_broken_scan_is_listed_and_the_others_go_on(fails, preprocess, broken, tmp_path):
+    shown = fails()
+    failures = next((tmp_path / "data/stores/heads").glob("8mm-*/failures.csv"))
+    assert shown.err.count("error: ") == 1 and "Traceback" not in shown.err
+    assert "error: 1 of 4 scans could not be used, and the store goes without them" in shown.err
+    assert f"\n  sub-3_ses-3: {broken.file}: cannot be read" in shown.err and str(failures) in shown.err
+    (row,) = pd.read_csv(failures).to_dict("records")
+    assert (row["scan_id"], row["image_path"]) == ("sub-3_ses-3", str(broken.file)) and "cannot be read" in row[
+        "reason"
+    ]
+    store = VolumeStore.open(failures.parent)
+    assert store.manifest["scan_id"].tolist() == ["sub-1_ses-0", "sub-1_ses-1", "sub-2_ses-2"]
+
+    (tmp_path / "data/stores/heads/exclude.csv").write_text("scan_id,reason\nsub-3_ses-3,truncated\n")
+    assert "0 volumes made, 3 were there already" in preprocess()  # a failure that is known, and not an error any more
+    assert failures.is_file()
+    (tmp_path / "data/stores/heads/exclude.csv").unlink()
+
+    broken()
     assert "1 volumes made, 3 were there already" in preprocess()
+    assert not failures.exists()
+    preprocess(f"data_dir={tmp_path}/never broken")  # the splits, too
+    assert contents(tmp_path / "data") == contents(tmp_path / "never broken")
+
+
+def test_on_error_stop_names_the_first_and_keeps_what_is_done(fails, preprocess, broken, tmp_path):
+    err = fails("on_error=stop").err
+    assert f"error: {broken.file}: cannot be read" in err and "3 volumes are finished" in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("store.json"))
+    broken()
+    assert "1 volumes made, 3 were there already" in preprocess()
+
+
+def test_no_store_where_every_scan_is_broken(fails, bids, tmp_path):
+    for file in bids.glob("sub-*/**/*_T1w.nii.gz"):
+        file.write_bytes(b"")
+    err = fails().err
+    assert "none of the 4 scans could be used" in err and err.count("error: ") == 1
+    assert len(pd.read_csv(next(tmp_path.rglob("failures.csv")))) == 4 and not list(tmp_path.rglob("store.json"))
+
+
+def start(options, *overrides):
+    """The command in a process group of its own."""
+    command = [sys.executable, "-m", "neuro_ssl.preprocess", *options, *overrides]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for_volumes(data, n):
+    deadline = time.monotonic() + 60
+    while len(list(data.glob("stores/*/*/volumes/[!.]*"))) < n:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_and_started_again_it_is_as_if_nothing_had_happened(preprocess, options, tmp_path):
+    process = start(options)
+    wait_for_volumes(tmp_path / "data", 1)
+    kill(process)
+    assert not list(tmp_path.rglob("store.json"))
+    made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("data/stores/*/*/volumes/[!.]*")}
+    out = preprocess()
+    assert f"{4 - len(made)} volumes made, {len(made)} were there already" in out
+    assert made == {file: file.stat().st_mtime_ns for file in made}
+    preprocess(f"data_dir={tmp_path}/whole")
+    assert without_leftovers(contents(tmp_path / "data")) == contents(tmp_path / "whole")
+
+
+def without_leftovers(files):
+    return {name: content for name, content in files.items() if not Path(name).name.startswith(".")}
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_random_moments(preprocess, options, tmp_path):
+    random, data = np.random.default_rng(), tmp_path / "data"  # other moments each time
+    for _ in range(12):
+        process = start(options, "n_jobs=2")
+        time.sleep(random.uniform(1, 6))
+        kill(process)
+        if random.random() < 0.4:  # so that late moments come up too: while the store is described
+            for file in list(data.glob("stores/*/*/volumes/*"))[:1]:
+                file.unlink()
+    preprocess()
+    preprocess(f"data_dir={tmp_path}/whole")
+    assert without_leftovers(contents(data)) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_system_kills_gives_one_message(preprocess, options, tmp_path):
+    process = start([*options, "grid=1mm"], "n_jobs=2")
+    wait_for_volumes(tmp_path / "data", 1)
+    workers = [child for child in psutil.Process(process.pid).children() if "LokyProcess" in " ".join(child.cmdline())]
+    workers[0].kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"Traceback" not in err
+    assert b"error: a preprocessing process was killed, most likely because the memory is full" in err
+    assert b"n_jobs=1" in err and b"volumes are finished; the same command goes on from there" in err
+    n_made, n_there = map(int, re.search(r"(\d) volumes made, (\d) were there", preprocess("grid=1mm")).groups())
+    assert n_there >= 1 and n_made + n_there == 4
+
+
+@pytest.mark.parametrize(
+    "launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow), pytest.param("late", marks=pytest.mark.slow)]
+)
+def test_shards_make_the_same_store(preprocess, tmp_path, launcher):
+    options = ["num_shards=2", f"hydra.sweep.dir={tmp_path}/sweep"]
+    if launcher == "late":  # two commands, the last shard first
+        assert "shard 1 of 2: other shards are not done" in preprocess(*options, "shard=1")
+        assert not list(tmp_path.rglob("store.json"))
+        out = preprocess(*options, "shard=0")
+    else:
+        out = preprocess("-m", "shard=0,1", *options, f"hydra/launcher={launcher}")
+    if launcher != "joblib":  # whose processes print past the capture
+        assert "shard 0 of 2: 2 volumes made, 0 were there" in out or "shard 1 of 2: 2 volumes made" in out
+        assert "cohort heads: 4 scans" in out
+    preprocess(f"data_dir={tmp_path}/whole")
+    assert contents(tmp_path / "data") == contents(tmp_path / "whole")
+    assert "2 were there already" in preprocess("num_shards=2", "shard=1")
+
+
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_a_broken_scan_in_one_shard_lets_the_others_finish(fails, broken, bids, tmp_path, launcher):
+    first = next(bids.glob("sub-1/ses-0/**/*_T1w.nii.gz"))  # in shard 0, and sub-3's in shard 1
+    first.write_bytes(b"")
+    fails("-m", "shard=0,1", "num_shards=2", f"hydra.sweep.dir={tmp_path}/sweep", f"hydra/launcher={launcher}")
+    store = VolumeStore.find(tmp_path / "data/stores/heads", "8mm")
+    assert store.manifest["scan_id"].tolist() == ["sub-1_ses-1", "sub-2_ses-2"]
+    failures = pd.read_csv(store.path / "failures.csv")
+    assert failures["scan_id"].tolist() == ["sub-1_ses-0", "sub-3_ses-3"]
+
+
+def test_refuses_a_disk_without_room(fails, monkeypatch, tmp_path):
+    place = type(shutil.disk_usage(tmp_path))(10**9, 10**9 - 7_000_000, 7_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: place)
+    err = fails("grid=1mm").err
+    assert "4 volumes need about 12 MB, and 7 MB are free; make room" in err
+    assert not list(tmp_path.rglob("*.b2nd"))
 
 
 def test_a_real_head_from_a_table_with_deepbet(command, tmp_path, capsys):
@@ -130,6 +310,10 @@ def test_a_real_head_from_a_table_with_deepbet(command, tmp_path, capsys):
         (["splits.train=0.9"], "add up to 1"),
         (["grid=big"], "grid must be"),
         (["n_jobs=0"], "n_jobs must be at least 1"),
+        (["on_error=ignore"], "on_error must be continue or stop"),
+        (["shard=2", "num_shards=2"], "shard must be from 0 to num_shards - 1, got shard=2 num_shards=2"),
+        (["shard=-1"], "shard must be from 0"),
+        (["num_shards=0"], "shard must be from 0"),
         (["brain_extraction=bet"], "brain_extraction must be"),
         (["dataset.root=null"], "dataset.root: the folder of the images is needed"),
         (["dataset.mask_derivative=null", "brain_extraction=mask"], "4 of 4 images have no mask"),

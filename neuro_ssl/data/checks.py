@@ -1,4 +1,4 @@
-"""Whether a store's volumes are all there and whole, as far as their headers tell, before hours are spent on them."""
+"""Whether a store's volumes are all there and whole: by their headers before each training, or voxel by voxel."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from neuro_ssl.console import progress_bar
-from neuro_ssl.data.store import VolumeStore, open_volume
+from neuro_ssl.data.store import VolumeStore, open_volume, volume_hash
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
 CHUNK = 256  # files a thread takes at once; handing over single ones costs more than looking at them
+VERIFIED = 32  # volumes verified in one call: half a second
 _NAMED = 3  # bad files that the message names
 
 
@@ -92,3 +93,45 @@ def _keep(kept: Path, stamps: dict[str, tuple[int, int]]) -> None:
     table = pd.DataFrame([(volume, *stamp) for volume, stamp in stamps.items()], columns=["volume", "size", "mtime_ns"])
     with suppress(InputError), appearing(kept) as file:
         table.to_parquet(file, index=False)
+
+
+def verify_volumes(store: VolumeStore, n_jobs: int) -> dict[str, str]:
+    """Decode every volume of a store and compare it with the hash of what was written: finds a single flipped bit.
+
+    Args:
+        store: an open store, best `with_excluded`.
+        n_jobs: processes. One reads and hashes about 60 volumes of 150×192×192 a second.
+
+    Returns:
+        What is wrong with each bad volume, by its name in the manifest; empty for a sound store.
+    """
+    from joblib import Parallel, delayed
+
+    volumes, hashes = store.manifest["volume"].tolist(), store.manifest["volume_hash"].tolist()
+    bare = VolumeStore(store.path, store.info, store.manifest[:0])  # goes to the processes with every call
+    calls = [
+        delayed(_verify)(bare, volumes[start : start + VERIFIED], hashes[start : start + VERIFIED])
+        for start in range(0, len(volumes), VERIFIED)
+    ]
+    problems: dict[str, str] = {}
+    with progress_bar(total=len(volumes), desc="verifying", unit="volume", delay=5) as bar:
+        for part, n_verified in Parallel(min(n_jobs, len(calls)), return_as="generator")(calls):
+            problems |= part
+            bar.update(n_verified)
+    return problems
+
+
+def _verify(store: VolumeStore, volumes: list[str], hashes: list[str]) -> tuple[dict[str, str], int]:
+    problems = {}
+    for volume, expected in zip(volumes, hashes, strict=True):
+        if not (store.path / volume).is_file():
+            problems[volume] = "missing"
+        elif problem := _problem(store, volume):
+            problems[volume] = problem
+        else:
+            try:
+                if volume_hash(store.read(volume)) != expected:
+                    problems[volume] = "its voxels are not those that were written"
+            except InputError:
+                problems[volume] = "damaged"
+    return problems, len(volumes)

@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.ram_cache import RamCache
 from neuro_ssl.data.samplers import BatchSampler, Draw
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
@@ -45,6 +47,7 @@ class ScanDataset(Dataset[Batch]):
         self.subject = torch.as_tensor(codes[scans.index])
         self.target = target
         self.features: Tensor | None = None
+        self.cache: RamCache | None = None
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -60,11 +63,14 @@ class ScanDataset(Dataset[Batch]):
         if self.features is not None:
             batch["features"] = self.features[rows]
         else:
-            volumes = np.stack([self.store.read(self.volumes[row]) for row in rows])
-            batch["volume"] = torch.from_numpy(volumes)[:, None]
+            batch["volume"] = torch.from_numpy(np.stack([self._read(row) for row in rows]))[:, None]
         if self.target is not None:
             batch["target"] = self.target[rows]
         return batch
+
+    def _read(self, row: int) -> npt.NDArray[np.float16]:
+        volume = self.volumes[row]
+        return self.store.read(volume) if self.cache is None else self.cache.read(int(self.scan[row]), volume)
 
 
 class ScanDataModule(L.LightningDataModule):
@@ -86,6 +92,29 @@ class ScanDataModule(L.LightningDataModule):
         self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
         self.datasets: dict[Split, ScanDataset] = {}
         self._start = (0, 0)
+
+    def cache_in_ram(self, gigabytes: float) -> None:
+        """Keep compressed volumes in memory once they are read, one copy a machine, as many as fit.
+
+        Args:
+            gigabytes: the most memory to take on a machine; 0 leaves caching to the operating system.
+
+        Raises:
+            InputError: a negative amount, or more than the machine has.
+        """
+        if gigabytes < 0:
+            raise InputError(f"ram_cache_gb must be at least 0, got {gigabytes:g}")
+        if gigabytes:
+            rows = np.concatenate([dataset.scan.numpy() for dataset in self.datasets.values()])
+            cache = RamCache(self.store, rows, gigabytes)
+            for dataset in self.datasets.values():
+                dataset.cache = cache
+
+    def setup(self, stage: str) -> None:
+        """Share what is in memory among the processes of a machine; Lightning calls it in all of them."""
+        cache = self.datasets["train"].cache
+        if cache is not None:
+            cache.share()
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches the trainer has consumed (not how many were fetched ahead)."""

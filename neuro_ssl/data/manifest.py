@@ -51,6 +51,7 @@ SCHEMA = pa.DataFrameSchema(
             unique=True,
         ),
         "volume": _text(nullable=False, unique=True),
+        "volume_hash": _text(nullable=False),
         "image_hash": _text(nullable=False),
         "brain_ml": _number(0, float("inf"), "a volume is not negative"),
     }

@@ -132,7 +132,10 @@ def write_splits(manifest: pd.DataFrame, path: Path) -> None:
     """
     table = manifest[["subject_id", "split"]].drop_duplicates()
     if path.is_file():
-        table = pd.concat([table, read_table(path)]).drop_duplicates("subject_id")
+        before = read_table(path)
+        table = pd.concat([table, before]).drop_duplicates("subject_id")
+        if table.sort_values("subject_id").to_csv(index=False) == before.to_csv(index=False):
+            return
     with appearing(path) as file:
         table.sort_values("subject_id").to_csv(file, index=False)
 

@@ -15,8 +15,8 @@ from tests.conftest import run_command
 
 
 def listing(folder):
-    """Every file's size and time, save for the store's memory of which volumes it found whole."""
-    files = (file for file in folder.rglob("*") if file.is_file() and file.name != "checks.parquet")
+    """Every file's size and time, save for locks, and the store's memory of which volumes it found whole."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in ("checks.parquet", ".lock"))
     return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
 
 
@@ -57,7 +57,7 @@ class Heads:
     def arguments(self):
         return [
             *("dataset=csv", f"dataset.root='{self.root}'", "dataset.table=scans.csv", "grid=16mm"),
-            *(f"data_dir='{self.data}'", "n_jobs=1", "bias_correction=false", "registration=centre"),
+            *(f"data_dir='{self.data}'", "n_jobs=1", "bias_correction=false", "registration=centre", "on_error=stop"),
         ]
 
     @property

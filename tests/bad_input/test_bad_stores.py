@@ -59,7 +59,7 @@ STORES = {
     "a damaged description": (lambda t: (t.store / "store.json").write_text("{"), [], r"store\.json: damaged", AGAIN),
     "an empty description": (lambda t: (t.store / "store.json").write_text(""), [], r"store\.json: damaged", AGAIN),
     "half a description": (
-        lambda t: (t.store / "store.json").write_text('{"format_version": 1}'), [], "it lacks cohort", AGAIN
+        lambda t: (t.store / "store.json").write_text('{"format_version": 2}'), [], "it lacks cohort", AGAIN
     ),
     "no manifest": (lambda t: (t.store / "manifest.parquet").unlink(), [], r"manifest\.parquet: no such table", AGAIN),
     "a damaged manifest": (

@@ -120,7 +120,7 @@ def other_split(path):
         (other_format, "format 99, and this version"),
         (lambda path: (path / "store.json").write_text("{"), r"store.json: damaged .*run the preprocess command again"),
         (
-            lambda path: (path / "store.json").write_text('{"format_version": 1}'),
+            lambda path: (path / "store.json").write_text('{"format_version": 2}'),
             "store.json: damaged, it lacks cohort",
         ),
         (lambda path: (path / "manifest.parquet").unlink(), "no such table; run the preprocess command again"),
