@@ -32,6 +32,7 @@ def main(cfg: PreprocessConfig) -> None:
     from neuro_ssl.grid import Grid
     from neuro_ssl.preprocessing.pipeline import Preprocessing, choose_brain_extraction
     from neuro_ssl.preprocessing.registration import registration_named
+    from neuro_ssl.reporting.quality import check_quality
 
     config = plain(cfg)
     grid = Grid.named(cfg.grid)
@@ -76,6 +77,10 @@ def main(cfg: PreprocessConfig) -> None:
         if kept:
             print(f"{kept} subjects keep the split that they have in {splits_file}; delete it to split anew")
         print(store)
+        page = store.path / "quality.html"
+        if missing or not page.exists():
+            print(check_quality(store, cfg.n_jobs))
+        print(f"look at them: {page}")
         print(f"next: {next_command(cfg, dataset.name)}")
     else:
         print(f"{whose}other shards are not done; the last one to finish writes the store {writer.path}")
