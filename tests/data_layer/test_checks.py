@@ -29,7 +29,9 @@ def store(tmp_path):
     table = {"subject_id": [f"c/{number}" for number in range(5)], "image_path": paths, "split": "train"}
     scans = add_scan_ids(validate(pd.DataFrame(table), "c.csv"))
     for scan_id in scans["scan_id"]:
-        make_writer(tmp_path).write(scan_id, np.zeros(GRID.shape, np.float16), {"brain_ml": 1.0}, np.eye(4), [str(image)])
+        make_writer(tmp_path).write(
+            scan_id, np.zeros(GRID.shape, np.float16), {"brain_ml": 1.0}, np.eye(4), [str(image)]
+        )
     return make_writer(tmp_path).finish(scans, "c", simulated=False)
 
 
