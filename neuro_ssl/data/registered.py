@@ -34,7 +34,7 @@ from neuro_ssl.data.manifest import SPLITS, add_scan_ids, validate
 from neuro_ssl.data.splits import split_scans, write_splits
 from neuro_ssl.data.store import manifest_hash, split_hash
 from neuro_ssl.data.table import TableDataset
-from neuro_ssl.data.volumes import lifted
+from neuro_ssl.data.volumes import canonical_grid, lifted
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import CROP_SHAPE_ZYX, CROP_START_ZYX, TEMPLATE_ORIGIN_MM, Grid
 from neuro_ssl.preprocessing.nifti import read_nifti
@@ -244,16 +244,12 @@ def _header_problem(file: str) -> str | None:
     shape = tuple(size for axis, size in enumerate(image.shape) if axis < 3 or size != 1)
     if len(shape) != 3:
         return f"shape {image.shape} instead of a 3D image"
-    orientation = nib.io_orientation(image.affine)  # type: ignore[no-untyped-call]
-    if np.isnan(orientation).any():
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
         return "its affine is singular"
-    affine = image.affine @ nib.orientations.inv_ornt_aff(orientation, shape)  # type: ignore[no-untyped-call]
-    canonical = [0, 0, 0]
-    for stored, axis in enumerate(orientation[:, 0].astype(int)):
-        canonical[axis] = shape[stored]
+    canonical, affine = canonical_grid(shape, image.affine)
     expected = np.eye(4)
     expected[:3, 3] = TEMPLATE_ORIGIN_MM
-    if tuple(canonical) != TEMPLATE_SHAPE or not np.allclose(affine, expected, atol=TOLERANCE_MM):
+    if canonical != TEMPLATE_SHAPE or not np.allclose(affine, expected, atol=TOLERANCE_MM):
         size = "×".join(map(str, canonical))
         spacing = "×".join(f"{step:g}" for step in np.linalg.norm(affine[:3, :3], axis=0).round(3))
         return (

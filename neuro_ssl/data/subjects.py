@@ -22,7 +22,7 @@ import torchio
 from torch import Tensor
 
 from neuro_ssl.data.transforms import to_xyz
-from neuro_ssl.data.volumes import Volumes
+from neuro_ssl.data.volumes import Volumes, canonical_grid
 from neuro_ssl.errors import InputError
 
 Row = Mapping[Any, Any] | pd.Series
@@ -36,7 +36,8 @@ def subject(row: Row) -> torchio.Subject:
 
     Returns:
         A subject with `t1`, with `brain` where the row has a mask, and with every other fact that isn't missing
-        under its column's name. Voxels are read when they are first used.
+        under its column's name. Voxels are read when they are first used. Where mask and image are stored with their
+        axes in different orders, put `torchio.ToCanonical()` before spatial transforms.
 
     Raises:
         InputError: no image in the row, a file that is not there, or a mask on another grid than its image.
@@ -47,11 +48,11 @@ def subject(row: Row) -> torchio.Subject:
     images = {"t1": _image(torchio.ScalarImage, facts["image_path"])}
     if "mask_path" in facts:
         images["brain"] = _image(torchio.LabelMap, facts["mask_path"])
-        ours, theirs = images["t1"], images["brain"]
-        if ours.spatial_shape != theirs.spatial_shape or not np.allclose(ours.affine, theirs.affine, atol=0.1):
+        (ours, at), (theirs, mask_at) = (canonical_grid(i.spatial_shape, i.affine) for i in images.values())
+        if ours != theirs or not np.allclose(at, mask_at, atol=0.1):
             raise InputError(
-                f"{facts['mask_path']}: the mask's grid (shape {theirs.spatial_shape}, origin {theirs.origin}) differs "
-                f"from its image's (shape {ours.spatial_shape}, origin {ours.origin}); resample the mask onto the image"
+                f"{facts['mask_path']}: the mask's grid (shape {theirs}, first voxel at {mask_at[:3, 3].round(1)} mm) "
+                f"differs from its image's (shape {ours}, {at[:3, 3].round(1)} mm); resample the mask onto the image"
             )
     return torchio.Subject(**facts, **images)
 
@@ -89,9 +90,14 @@ def _facts(row: Row) -> dict[str, Any]:
 
 def _image(kind: Any, path: Any, **options: Any) -> Any:
     try:
-        return kind(path, **options)
-    except (FileNotFoundError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: no such image ({error}); correct its path, or leave the scan out") from error
+        image = kind(path, **options)
+        if not options:
+            image.affine  # noqa: B018 - reads the header alone
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; correct its path, or leave the scan out") from error
+    except (RuntimeError, TypeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); fetch it again") from error
+    return image
 
 
 def _read(volumes: Volumes, volume: str, mask: bool, path: Hashable) -> tuple[Tensor, npt.NDArray[np.float64]]:

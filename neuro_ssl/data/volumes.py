@@ -6,6 +6,7 @@ A volume is (z, y, x), brain > 0, everything else exactly 0, so that the brain i
 from pathlib import Path
 from typing import Any, Protocol
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -57,3 +58,17 @@ def lifted(brain: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]
     """
     darkest = brain.min()
     return brain if darkest >= DARKEST_BRAIN else brain - darkest + DARKEST_BRAIN
+
+
+def canonical_grid(
+    shape: tuple[int, ...], affine: npt.NDArray[np.float64]
+) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
+    """Shape and affine of a 3D image once its axes run as nearly as they can to the right, anterior, superior.
+
+    Args:
+        shape: as stored.
+        affine: from stored voxel indices to RAS mm, not singular.
+    """
+    orientation = nib.io_orientation(affine)  # type: ignore[no-untyped-call]
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, shape)  # type: ignore[no-untyped-call]
+    return tuple(shape[list(orientation[:, 0]).index(axis)] for axis in range(3)), turned
