@@ -13,9 +13,11 @@ import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
+import neuro_ssl
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
-from neuro_ssl.data.registered import RegisteredDataset
+from neuro_ssl.data.manifest import validate
+from neuro_ssl.data.registered import RegisteredDataset, RegisteredImages
 from neuro_ssl.data.samplers import Draw
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
@@ -207,6 +209,19 @@ def test_weights_of_a_store_are_refused(scans_once):
     Weights("run", Path("run"), {"dataset": ours}, {}, {}).check_data(ours)
 
 
+def test_labels_are_classes_whether_written_as_numbers_or_with_decimals():
+    """The paper's label column is 0 or 1; where some are missing, pandas makes decimals of them."""
+    splits = [split for split in ("train", "val", "test") for _ in range(4)]
+    table = pd.DataFrame({"image_path": map(str, range(12)), "label": ["0", "1", None, "2"] * 3, "split": splits})
+    with pytest.warns(UserWarning, match="subject_id"):
+        manifest = validate(table, "table").assign(volume=table["image_path"])
+    images = RegisteredImages(Path("table"), "c", Grid.named("paper_1mm"), manifest)
+    with pytest.raises(InputError, match=r"column 'label' holds 2, not in task.classes=\['0', '1'\]"):
+        SupervisedDataModule(images, "label", ["0", "1"], None, batch_size=1)
+    datamodule = SupervisedDataModule(images, "label", ["0", "1"], ["2"], batch_size=1)
+    assert datamodule.datasets["test"].target.tolist() == [0, 1]
+
+
 def test_an_image_without_contrast_is_named_when_it_is_read(scans):
     image = np.array(nib.load(scans.root / "IXI206-HH-1650.nii.gz").dataobj)
     image[np.asarray(nib.load(scans.root / "IXI206-HH-1650_mask.nii.gz").dataobj) > 0] = 7
@@ -318,7 +333,7 @@ def test_what_cannot_be_trained_on_is_named(case, scans):
     ("case", "option", "says"),
     [
         ("an empty mask", "grid=paper_1mm", "turned_mask.nii: a mask is 0 outside"),
-        (None, "grid=4mm", "grid=4mm: registered images are read as they are"),
+        (None, "grid=4mm", "no volume store of cohort registered on grid 4mm"),
     ],
 )
 def test_the_command_says_so_before_training_starts(scans, command, capsys, tmp_path, case, option, says):
@@ -346,3 +361,7 @@ def test_the_command_trains_a_task_on_the_papers_tables(scans_once, command, tmp
     (run,) = tmp_path.glob("linear_probe-*")
     table = pd.read_parquet(run / "predictions.parquet")
     assert table.set_index("split")["target"].to_dict() == {"val": 50.0, "test": 69.0}
+    contract = neuro_ssl.load_encoder(run).input_contract
+    assert contract.grid == Grid.named("paper_1mm") and contract.intensity == "z-score over the brain"
+    with pytest.raises(InputError, match="trained on registered images as they are"):
+        neuro_ssl.embed(run, [IXI / "IXI206-HH-1650_T1.nii.gz"])

@@ -4,7 +4,6 @@ import random
 
 import monai.transforms as mt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torchio
@@ -14,6 +13,7 @@ from neuro_ssl.data.samplers import Draw
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.transforms import ScanTransform
 from neuro_ssl.errors import InputError
+from neuro_ssl.run import RunDirectory, run_name
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +175,17 @@ def train(command, data, runs, *options):
     )
 
 
-def test_the_command_takes_one_and_names_the_run_by_it(real_brains, command, tmp_path):
-    train(command, real_brains, tmp_path)
+def test_the_command_takes_one_and_names_the_run_by_it(real_brains, store, command, tmp_path):
     noise = ["+dataset.transform._target_=torchio.RandomNoise", "+dataset.transform.std=[0.2,0.3]"]
     train(command, real_brains, tmp_path, *noise)
-    runs = list(tmp_path.glob("simclr_pretrain-*"))
-    losses = {pd.read_csv(run / "metrics.csv").query("metric == 'train/loss'")["value"].item() for run in runs}
-    assert len(runs) == len(losses) == 2
+    (run,) = tmp_path.glob("simclr_pretrain-*")
+    config = RunDirectory(run).record["config"]
+    assert config["dataset"]["transform"] == {"_target_": "torchio.RandomNoise", "std": [0.2, 0.3]}
+    names = [run.name]
+    for other in ({**config["dataset"]["transform"], "std": [0.2, 0.4]}, None):
+        changed = {**config, "dataset": {**config["dataset"], "transform": other}}
+        names.append(run_name("simclr", changed, store.identity, None))
+    assert run_name("simclr", config, store.identity, None) == run.name and len(set(names)) == 3
 
 
 @pytest.mark.parametrize(
