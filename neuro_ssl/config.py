@@ -65,10 +65,24 @@ class PreprocessConfig:
     debug: bool = MISSING
     data_dir: str = MISSING
     grid: str = MISSING
+    bias_correction: bool = MISSING
     brain_extraction: str = MISSING
+    registration: str = MISSING
     splits: dict[str, float] = MISSING
     stratify: list[str] = MISSING
     seed: int = MISSING
+    n_jobs: int = MISSING
+    dataset: Any = MISSING
+
+
+@dataclass
+class QualityConfig:
+    """`python -m neuro_ssl.quality`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    grid: str = MISSING
+    exclude_flagged: bool = MISSING
     n_jobs: int = MISSING
     dataset: Any = MISSING
 
@@ -111,6 +125,7 @@ class ReportConfig:
 _SCHEMAS: dict[str, Any] = {
     "simulate": SimulateConfig,
     "preprocess": PreprocessConfig,
+    "quality": QualityConfig,
     "train": TrainConfig,
     "report": ReportConfig,
 }

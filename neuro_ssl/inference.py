@@ -1,7 +1,7 @@
 """Weights in use: an encoder with what it expects of a scan, and features of NIfTI files by the same preprocessing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
             preprocessing=dict(REGISTERED),
         )
         return encoder.eval()
-    made = Preprocessing(Grid.named(dataset["grid"]), dataset["preprocessing"]["brain_extraction"])
+    made = Preprocessing.of(Grid.named(dataset["grid"]), dataset["preprocessing"])
     if made.settings != dataset["preprocessing"]:
         raise InputError(
             f"weights={found.path} were trained on scans preprocessed as {dataset['preprocessing']}, and this version "
@@ -123,8 +123,10 @@ def embed(
             f"weights={weights} were trained on registered images as they are, which embed doesn't make: read such "
             "images by neuro_ssl.data.registered, and call load_encoder"
         )
-    stripped = contract.brain_extraction == "none" and masks is None
-    preprocessing = Preprocessing(contract.grid, "none" if stripped else "deepbet" if masks is None else "mask")
+    brain_extraction: BrainExtraction = "deepbet" if masks is None else "mask"
+    if contract.brain_extraction == "none" and masks is None:
+        brain_extraction = "none"
+    preprocessing = replace(Preprocessing.of(contract.grid, contract.preprocessing), brain_extraction=brain_extraction)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device)

@@ -28,6 +28,7 @@ def main(cfg: PreprocessConfig) -> None:
     from neuro_ssl.data.store_writer import StoreWriter
     from neuro_ssl.grid import Grid
     from neuro_ssl.preprocessing.pipeline import Preprocessing, choose_brain_extraction
+    from neuro_ssl.preprocessing.registration import registration_named
 
     config = plain(cfg)
     grid = Grid.named(cfg.grid)
@@ -39,7 +40,7 @@ def main(cfg: PreprocessConfig) -> None:
     images = scans["image_path"].tolist()
     masks = [mask if isinstance(mask, str) else None for mask in scans.get("mask_path", [None] * len(scans))]
     method = choose_brain_extraction(cfg.brain_extraction, dict(zip(images, masks, strict=True)))
-    preprocessing = Preprocessing(grid, method)
+    preprocessing = Preprocessing(grid, method, registration_named(cfg.registration), cfg.bias_correction)
     writer = StoreWriter(dataset.store_dir, grid, preprocessing.settings)
     jobs = {
         scan_id: [image, mask] if method == "mask" and mask else [image]

@@ -42,6 +42,8 @@ def real_brains(tmp_path_factory):
         "splits={train: 0.5, val: 0.25, test: 0.25}",
         "grid=8mm",
         "n_jobs=1",
+        "bias_correction=false",  # seconds a scan; tests/test_preprocess.py runs the whole chain
+        "registration=centre",
         f"data_dir='{folder}'",
     )
     return folder

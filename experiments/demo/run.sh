@@ -14,7 +14,7 @@ train="python -m neuro_ssl.train"
 tasks="task=brain_age,sex"
 
 run python -m neuro_ssl.simulate spacing_mm=3
-run python -m neuro_ssl.preprocess
+run python -m neuro_ssl.preprocess registration=centre bias_correction=false  # simulated heads stand upright
 run $train +experiment=simclr_pretrain $small trainer.max_epochs=36
 pretrained=$(ls -td runs/simclr_pretrain-* | head -n 1)
 

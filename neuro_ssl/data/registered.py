@@ -47,7 +47,8 @@ TOLERANCE_MM = 0.01
 SETTINGS = {
     "version": 1,  # raise it whenever the same image gives other voxels
     "brain_extraction": "mask",
-    "alignment": "as given, on the ICBM 152 2009c grid",
+    "registration": "as given, on the ICBM 152 2009c grid",
+    "bias_correction": "as given",
     "intensity": "as given; 80th percentile of the brain = 1, shifted to be > 0",
 }
 

@@ -4,6 +4,8 @@ Both libraries draw from states that depend on who drew before: TorchIO from tor
 transform's own, user functions from numpy's or Python's. Here all of them are set before each volume and put back
 afterwards, from what `samplers.Draw` says, so that neither workers, ranks nor restarts show, and a scan drawn twice
 is transformed in two ways. One torch thread computes, for sums depend on how many share them.
+
+    python -m neuro_ssl.train … +dataset.transform._target_=torchio.RandomBlur +dataset.transform.std=[0,1]
 """
 
 import random

@@ -1,10 +1,14 @@
-"""Brain masks: given, from deepbet, or the voxels > 0 of an image that is already stripped.
+"""Brain masks: given, from deepbet or SynthStrip, or the voxels > 0 of an image that is already stripped.
 
-deepbet: Fisch et al. 2024, doi 10.1016/j.compbiomed.2024.108845; its networks lie in its wheel. The mask includes
-ventricles and sulcal CSF, as the paper's does.
+deepbet: Fisch et al. 2024, doi 10.1016/j.compbiomed.2024.108845; its networks lie in its wheel. SynthStrip: Hoopes et
+al. 2022, doi 10.1016/j.neuroimage.2022.119474; the command `mri_synthstrip` of FreeSurfer (7.3 or later) or of its own
+container. Both masks include ventricles and sulcal CSF, as the paper's does.
 """
 
 import functools
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,39 @@ def deepbet_mask(voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64
     except (AssertionError, ValueError) as error:  # what deepbet raises where its foreground is empty
         raise InputError(f"deepbet finds no brain ({error}); is this a T1w image of a whole head?") from error
     return np.asarray(mask.dataobj) > 0
+
+
+def synthstrip_mask(voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Segment the brain by `mri_synthstrip`, with its border of 1 mm, as in the paper's chain.
+
+    Args:
+        voxels: (x, y, z).
+        affine: from voxel indices to RAS mm.
+
+    Raises:
+        InputError: the command is not on the PATH, or fails.
+    """
+    check_synthstrip()
+    with tempfile.TemporaryDirectory() as folder:
+        image, mask = Path(folder) / "image.nii.gz", Path(folder) / "mask.nii.gz"
+        nib.Nifti1Image(voxels, affine).to_filename(image)  # type: ignore[no-untyped-call]
+        done = subprocess.run(["mri_synthstrip", "-i", image, "-m", mask], capture_output=True, text=True, check=False)
+        if done.returncode or not mask.is_file():
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
+            raise InputError(f"mri_synthstrip failed with status {done.returncode} ({said[0]}); or use deepbet")
+        found: npt.NDArray[np.bool_] = np.asarray(nib.load(mask).dataobj) > 0  # type: ignore[attr-defined]
+    if found.shape != voxels.shape or not found.any():
+        raise InputError("mri_synthstrip finds no brain; is this an image of a whole head?")
+    return found
+
+
+def check_synthstrip() -> None:
+    """Raise an `InputError` where `mri_synthstrip` is not on the PATH."""
+    if shutil.which("mri_synthstrip") is None:
+        raise InputError(
+            "brain_extraction=synthstrip: there is no command mri_synthstrip on the PATH; install FreeSurfer 7.3 or "
+            "later, or SynthStrip alone (surfer.nmr.mgh.harvard.edu/docs/synthstrip), or use brain_extraction=deepbet"
+        )
 
 
 @functools.cache

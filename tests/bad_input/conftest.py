@@ -57,7 +57,7 @@ class Heads:
     def arguments(self):
         return [
             *("dataset=csv", f"dataset.root='{self.root}'", "dataset.table=scans.csv", "grid=16mm"),
-            *(f"data_dir='{self.data}'", "n_jobs=1"),
+            *(f"data_dir='{self.data}'", "n_jobs=1", "bias_correction=false", "registration=centre"),
         ]
 
     @property

@@ -157,7 +157,7 @@ WEIGHTS = {
     ),
     "another grid": (edited("run.yaml", dataset__grid="4mm"), None, "grid=4mm, these have grid=8mm", "name the store"),
     "another preprocessing": (
-        edited("run.yaml", dataset__preprocessing__version=0), None, "version=0, these have version=1", "same way"
+        edited("run.yaml", dataset__preprocessing__version=0), None, "version=0, these have version=2", "same way"
     ),
     "a damaged checkpoint": (checkpoint(lambda file: file.write_bytes(b"x" * 999)), None, r"last\.ckpt", RETRAIN),
     "a truncated checkpoint": (

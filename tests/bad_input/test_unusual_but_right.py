@@ -20,7 +20,8 @@ def test_spaces_and_accents_in_every_name(heads, command, tmp_path, capsys):
     data, runs = tmp_path / "mes données", tmp_path / "läufe und mehr"
     where = ["dataset=csv", "grid=16mm", f"data_dir='{data}'"]
     command(
-        "preprocess", *where, "n_jobs=1", "dataset.cohort='köpfe'", f"dataset.root='{root}'",
+        "preprocess", *where, "n_jobs=1", "bias_correction=false", "registration=centre",
+        "dataset.cohort='köpfe'", f"dataset.root='{root}'",
         "dataset.table='Tabelle für alle.csv'",
         "dataset.columns={subject_id: 'Probandën nr', age_years: 'Alter, Jahre'}",
     )  # fmt: skip

@@ -8,10 +8,9 @@ import torchio
 from scipy import ndimage
 
 from neuro_ssl.data.manifest import validate
-from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.data.store import VolumeStore, open_volume
 from neuro_ssl.data.subjects import subject, volume_subject
 from neuro_ssl.errors import InputError
-from neuro_ssl.preprocessing.resampling import TEMPLATE_CENTRE_MM
 from tests.conftest import IXI
 
 
@@ -73,15 +72,15 @@ def test_a_volumes_subject_lies_as_the_head_does_and_not_mirrored(real_brains):
         assert scan.spatial_shape == volume.shape[::-1] and scan["t1"].orientation == ("R", "A", "S")
         np.testing.assert_array_equal(scan["brain"].data[0], volume.T > 0)
         # The head, looked up at the subject's own world coordinates; mirrored, it fits less well.
-        head, mask = nib.load(row["image_path"]), nib.load(row["mask_path"])
-        centre = nib.affines.apply_affine(mask.affine, ndimage.center_of_mass(np.asarray(mask.dataobj)))
+        head = nib.load(row["image_path"])
+        array = open_volume(store.path / row["volume"])
+        to_scan = np.array(array.schunk.vlmeta["neuro_ssl"]["to_scan"])
         world = nib.affines.apply_affine(scan["t1"].affine, np.argwhere(scan["brain"].data[0].numpy()))
         values = scan["t1"].data[0].numpy()[scan["brain"].data[0].numpy() > 0]
         smooth = ndimage.gaussian_filter(head.get_fdata(), 1.5)
         fits = []
         for mirror in (1, -1):
-            in_head = (world - TEMPLATE_CENTRE_MM) * [mirror, 1, 1] + centre
-            voxels = nib.affines.apply_affine(np.linalg.inv(head.affine), in_head)
+            voxels = nib.affines.apply_affine(np.linalg.inv(head.affine) @ to_scan, world * [mirror, 1, 1])
             fits.append(np.corrcoef(ndimage.map_coordinates(smooth, voxels.T, order=1), values)[0, 1])
         assert fits[0] > 0.95 and fits[0] > fits[1] + 0.03, fits
 

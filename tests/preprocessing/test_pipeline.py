@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -10,8 +11,14 @@ from neuro_ssl.grid import Grid
 from neuro_ssl.preprocessing.pipeline import Preprocessing, choose_brain_extraction
 from neuro_ssl.preprocessing.white_matter import white_matter_level
 
-SCAN = Path(__file__).parents[1] / "data/ixi_2mm/IXI383-HH-2099_T1.nii.gz"
+IXI = Path(__file__).parents[1] / "data/ixi_2mm"
+SCAN, MASK = IXI / "IXI383-HH-2099_T1.nii.gz", IXI / "masks/IXI383-HH-2099_mask.nii.gz"
 GRID = Grid.named("4mm")
+
+
+def quick(brain_extraction):
+    """Without the two steps that take seconds."""
+    return Preprocessing(GRID, brain_extraction, registration="centre", bias_correction=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +49,47 @@ def test_left_stays_left(crude_mask, tmp_path):
     voxels[: voxels.shape[0] // 2] *= 3  # RAS: the first axis starts at the left
     path = stored_as(nib.Nifti1Image(voxels, image.affine), "PSR", tmp_path / "left.nii")
     assert nib.aff2axcodes(nib.load(path).affine) == nib.aff2axcodes(nib.load(SCAN).affine) == ("P", "S", "R")
-    volume = Preprocessing(GRID, "mask")(path, str(crude_mask)).volume.astype(np.float32)
+    volume = quick("mask")(path, str(crude_mask)).volume.astype(np.float32)
     middle = GRID.shape[2] // 2
     assert volume[:, :, : middle - 3].mean() > 2 * volume[:, :, middle + 3 :].mean() > 0
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPI", "ASR", "SLA"])
-def test_header_and_array_flipped_together_give_the_identical_volume(crude_mask, tmp_path, codes):
-    preprocess = Preprocessing(GRID, "mask")
-    expected = preprocess(str(SCAN), str(crude_mask)).volume
+ORIENTATIONS = [
+    pytest.param("".join(axes), marks=() if "".join(axes) in ("LPI", "ASR") else pytest.mark.slow)
+    for group in itertools.permutations(("RL", "AP", "SI"))
+    for axes in itertools.product(*group)
+]
+
+
+@pytest.fixture(scope="module")
+def whole_chain():
+    """The full chain's volume of a scan as it is stored, (P, S, R)."""
+    return Preprocessing(GRID, "mask")(str(SCAN), str(MASK)).volume
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_header_and_array_flipped_together_give_the_identical_volume(whole_chain, tmp_path, codes):
     image = stored_as(nib.load(SCAN), codes, tmp_path / "image.nii.gz")
-    volume = preprocess(image, str(crude_mask)).volume  # the mask is still stored the other way
-    np.testing.assert_array_equal(volume, expected)
-    assert (expected > 0).sum() > 5000
+    volume = Preprocessing(GRID, "mask")(image, str(MASK)).volume  # the mask is still stored the other way
+    np.testing.assert_array_equal(volume, whole_chain)
+    assert (volume > 0).sum() > 5000
+
+
+def test_the_crop_is_the_papers(tmp_path):
+    """An image on the 09c grid, already registered and stripped: transposed and cropped by hand."""
+    shape, affine = (193, 229, 193), nib.affines.from_matvec(np.eye(3), (-96, -132, -78))
+    voxels = np.random.default_rng(0).random(shape, np.float32)
+    x, y, z = np.ogrid[-96:97, -132:97, -78:115]
+    r = np.sqrt(x**2 + (y + 20) ** 2 + (z - 8) ** 2)  # a ball of white matter in one of grey
+    image = np.where(r < 70, np.where(r < 55, 100, 60) + voxels, 0)
+    nib.save(nib.Nifti1Image(image.astype(np.float32), affine), tmp_path / "registered.nii.gz")
+    preprocess = Preprocessing(Grid.named("paper_1mm"), "none", registration="none", bias_correction=False)
+    volume = preprocess(str(tmp_path / "registered.nii.gz")).volume.astype(np.float64)
+    expected = image.transpose(2, 1, 0)[10:160, 19:211, 1:]
+    np.testing.assert_array_equal(volume > 0, expected > 0)
+    inside = expected > 0
+    ratio = volume[inside] / expected[inside]
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-3)  # float16
 
 
 def test_an_image_that_is_already_stripped(crude_mask, tmp_path):
@@ -63,8 +98,8 @@ def test_an_image_that_is_already_stripped(crude_mask, tmp_path):
     paths = [str(tmp_path / name) for name in ("whole.nii", "stripped.nii")]
     nib.save(nib.Nifti1Image(voxels, image.affine), paths[0])
     nib.save(nib.Nifti1Image(voxels * (nib.load(crude_mask).get_fdata() > 0), image.affine), paths[1])
-    expected = Preprocessing(GRID, "mask")(paths[0], str(crude_mask)).volume
-    volume = Preprocessing(GRID, "none")(paths[1]).volume
+    expected = quick("mask")(paths[0], str(crude_mask)).volume
+    volume = quick("none")(paths[1]).volume
     np.testing.assert_allclose(volume.astype(float), expected.astype(float), rtol=0.01)
 
 
@@ -73,7 +108,7 @@ def test_every_brain_voxel_is_positive_even_where_the_image_is_not(crude_mask, t
     voxels = image.get_fdata()
     voxels[voxels < 100] = -5
     nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "negative.nii.gz")
-    preprocess = Preprocessing(GRID, "mask")
+    preprocess = quick("mask")
     volume = preprocess(str(tmp_path / "negative.nii.gz"), str(crude_mask)).volume
     assert (volume > 0).sum() == (preprocess(str(SCAN), str(crude_mask)).volume > 0).sum()
     assert volume.min() == 0 and 0 < volume[volume > 0].min() < 1e-3
@@ -111,13 +146,13 @@ def moved(array, affine):
 )
 def test_refuses_masks(crude_mask, tmp_path, make, message):
     with pytest.raises(InputError, match=message) as error:
-        Preprocessing(GRID, "mask")(str(SCAN), make(tmp_path / "m.nii.gz", crude_mask))
+        quick("mask")(str(SCAN), make(tmp_path / "m.nii.gz", crude_mask))
     assert str(SCAN) in str(error.value)
 
 
 def test_a_whole_head_is_not_taken_for_a_stripped_one():
     with pytest.raises(InputError, match="IXI383.*brain mask has .* ml, and a brain 300 to 2500.*brain_extraction"):
-        Preprocessing(GRID, "none")(str(SCAN))
+        quick("none")(str(SCAN))
 
 
 @pytest.mark.parametrize("levels", [20, 10_000])
@@ -147,5 +182,5 @@ def test_brain_extraction_is_one_for_a_cohort():
     for requested, masks in (("auto", some), ("mask", some), ("mask", none)):
         with pytest.raises(InputError, match="have no mask, first [ab]"):
             choose_brain_extraction(requested, masks)
-    with pytest.raises(InputError, match="must be auto, mask, deepbet or none, got 'bet'"):
+    with pytest.raises(InputError, match="must be auto, mask, deepbet, synthstrip or none, got 'bet'"):
         choose_brain_extraction("bet", every)
