@@ -249,7 +249,7 @@ def build(node: dict[str, Any] | None, **supplied: Any) -> Any:
 
     (Hydra's `instantiate` alone would turn supplied arguments that are dataclasses into configuration.)
     """
-    return None if node is None else hydra.utils.instantiate(node, _partial_=True)(**supplied)
+    return None if node is None else hydra.utils.instantiate(node, _partial_=True, _convert_="all")(**supplied)
 
 
 def choices() -> dict[str, str]:

@@ -12,10 +12,13 @@ from torch import nn
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.registered import SETTINGS as REGISTERED
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.preprocessing.pipeline import BrainExtraction, Preprocessing
 from neuro_ssl.views.intensity import standardise
+
+AXES = "(z, y, x), increasing towards superior, anterior, right (RAS); left–right is the last axis"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,15 @@ def load_encoder(weights: str | Path) -> nn.Module:
     found = Weights.load(str(weights))
     encoder = found.build_encoder()
     dataset = found.record["dataset"]
+    if dataset["preprocessing"] == REGISTERED:
+        encoder.input_contract = InputContract(  # type: ignore[assignment]
+            grid=Grid.named(dataset["grid"]),
+            axes=AXES,
+            brain_extraction="mask",
+            intensity="z-score over the brain",
+            preprocessing=dict(REGISTERED),
+        )
+        return encoder.eval()
     made = Preprocessing.of(Grid.named(dataset["grid"]), dataset["preprocessing"])
     if made.settings != dataset["preprocessing"]:
         raise InputError(
@@ -61,7 +73,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
         )
     encoder.input_contract = InputContract(  # type: ignore[assignment]
         grid=made.grid,
-        axes="(z, y, x), increasing towards superior, anterior, right (RAS); left–right is the last axis",
+        axes=AXES,
         brain_extraction=made.brain_extraction,
         intensity="white matter = 1, then z-score over the brain",
         preprocessing=made.settings,
@@ -106,6 +118,11 @@ def embed(
     given = [None] * len(images) if masks is None else [str(mask) for mask in masks]
     encoder = load_encoder(weights)
     contract: InputContract = encoder.input_contract  # type: ignore[assignment]
+    if contract.preprocessing == REGISTERED:
+        raise InputError(
+            f"weights={weights} were trained on registered images as they are, which embed doesn't make: read such "
+            "images by neuro_ssl.data.registered, and call load_encoder"
+        )
     brain_extraction: BrainExtraction = "deepbet" if masks is None else "mask"
     if contract.brain_extraction == "none" and masks is None:
         brain_extraction = "none"

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
 
 
-# What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead.
+# What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead, and of
+# the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights"),
     *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
@@ -62,6 +63,8 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
     """
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
     identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    if transform := config["dataset"].get("transform"):
+        identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return "-".join([config["name"], *([] if task in config["name"] else [task]), digits])

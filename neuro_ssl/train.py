@@ -42,19 +42,19 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
-    from neuro_ssl.data.checks import check_volumes
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
-    from neuro_ssl.data.store import VolumeStore
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
     from neuro_ssl.tracking import finish_tracking, replay_history
 
     quiet_libraries()
     config = plain(cfg)
-    store = VolumeStore.find(build(config["dataset"]).store_dir, cfg.grid)
-    check_volumes(store)
+    dataset = build(config["dataset"])
+    store = dataset.open(cfg.grid)
     if cfg.needs_weights and not cfg.weights:
         raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
+    if cfg.frozen and dataset.transform is not None:
+        raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
     weights = Weights.load(cfg.weights) if cfg.weights else None
     if weights:
         if overridden("encoder"):
@@ -74,6 +74,7 @@ def main(cfg: TrainConfig) -> None:
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
+    loading["transform"] = dataset.transform
     parts = {
         "encoder": encoder,
         "views": build(config["views"]),

@@ -1,5 +1,6 @@
 """Whether a store's volumes are all there and whole: by their headers before each training, or voxel by voxel."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,62 +13,86 @@ from neuro_ssl.data.store import VolumeStore, open_volume, volume_hash
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
-CHUNK = 256  # files a thread takes at once; handing over single ones costs more than looking at them
 VERIFIED = 32  # volumes verified in one call: half a second
 _NAMED = 3  # bad files that the message names
 
 
-def check_volumes(store: VolumeStore, n_threads: int = 8) -> None:
+def check_volumes(store: VolumeStore) -> None:
     """Check that every volume of a store exists, opens, and has the shape and type that training expects.
 
     Headers alone are read, which finds missing, truncated and foreign files; what passed is kept in the store's
-    `checks.parquet`, so that the next start looks at sizes and times of modification alone. 50,000 volumes on a
-    local disk take 11 s the first time and 0.7 s afterwards, on two cores.
+    `checks.parquet`. 50,000 volumes on a local disk take 11 s the first time and 0.7 s afterwards, on two cores.
 
     Args:
         store: an open store. One that cannot be written to is checked in full every time.
-        n_threads: files looked at at once; they hide the latency of network file systems.
 
     Raises:
         InputError: names the first bad volumes and the remedy.
     """
-    kept = store.path / "checks.parquet"
-    passed = _read(kept)
     volumes = store.manifest["volume"].tolist()
-    chunks = [volumes[start : start + CHUNK] for start in range(0, len(volumes), CHUNK)]
+    kept = store.path / "checks.parquet"
+    problems = find_problems(store.path, volumes, kept, lambda volume: _problem(store, volume))
+    if problems:
+        raise InputError(
+            f"{store.path}: {len(problems)} of {len(volumes)} volumes cannot be used ({listed(problems)}); run the "
+            "preprocess command again: it makes them anew"
+        )
+
+
+def find_problems(
+    folder: Path,
+    files: list[str],
+    kept: Path,
+    problem: Callable[[str], str | None],
+    n_threads: int = 8,
+    chunk: int = 256,
+) -> dict[str, str]:
+    """What is wrong with which files.
+
+    Args:
+        folder: that the files are relative to.
+        files: to look at.
+        kept: table of those that passed, so that the next start looks at sizes and times of modification alone.
+        problem: says what is wrong with a file, or None.
+        n_threads: files looked at at once; they hide the latency of network file systems.
+        chunk: files a thread takes at once; handing over single ones costs more than looking at a header.
+    """
+    passed = _read(kept)
+    chunks = [files[start : start + chunk] for start in range(0, len(files), chunk)]
     stamps: dict[str, tuple[int, int]] = {}
     problems: dict[str, str] = {}
 
-    def check(chunk: list[str]) -> int:
-        for volume in chunk:
+    def check(some: list[str]) -> int:
+        for file in some:
             try:
-                stat = (store.path / volume).stat()
+                stat = (folder / file).stat()
             except OSError as error:
-                problems[volume] = error.strerror or str(error)
+                problems[file] = error.strerror or str(error)
                 continue
             stamp = (stat.st_size, stat.st_mtime_ns)
-            if passed.get(volume) == stamp:
-                stamps[volume] = stamp
-            elif problem := _problem(store, volume):
-                problems[volume] = problem
+            if passed.get(file) == stamp:
+                stamps[file] = stamp
+            elif found := problem(file):
+                problems[file] = found
             else:
-                stamps[volume] = stamp
-        return len(chunk)
+                stamps[file] = stamp
+        return len(some)
 
     with (
         ThreadPoolExecutor(n_threads) as threads,
-        progress_bar(total=len(volumes), desc="checking volumes", unit="file", delay=5) as bar,
+        progress_bar(total=len(files), desc="checking volumes", unit="file", delay=5) as bar,
     ):
         for n_checked in threads.map(check, chunks):
             bar.update(n_checked)
     if stamps != passed:
         _keep(kept, stamps)
-    if problems:
-        first = "; ".join(f"{volume}: {problems[volume]}" for volume in sorted(problems)[:_NAMED])
-        raise InputError(
-            f"{store.path}: {len(problems)} of {len(volumes)} volumes cannot be used ({first}"
-            f"{'; …' if len(problems) > _NAMED else ''}); run the preprocess command again: it makes them anew"
-        )
+    return problems
+
+
+def listed(problems: dict[str, str]) -> str:
+    """The first few, for a message."""
+    first = "; ".join(f"{file}: {problems[file]}" for file in sorted(problems)[:_NAMED])
+    return f"{first}{'; …' if len(problems) > _NAMED else ''}"
 
 
 def _problem(store: VolumeStore, volume: str) -> str | None:

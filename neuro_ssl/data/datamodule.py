@@ -1,7 +1,7 @@
-"""Batches of scans from a volume store, for pretraining and for supervised tasks.
+"""Batches of scans from a volume store or registered images, for pretraining and for supervised tasks.
 
 A batch is a dictionary of tensors:
-    volume: (batch, 1, z, y, x) float16, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
+    volume: (batch, 1, z, y, x) float16 or 32, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
     scan: (batch,) row of the scan in the store's manifest.
     subject: (batch,) integer code of its subject, the same in every process.
     epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
@@ -21,9 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.ram_cache import RamCache
 from neuro_ssl.data.samplers import BatchSampler, Draw
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.data.transforms import ScanTransform
+from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -37,9 +40,19 @@ class ScanDataset(Dataset[Batch]):
         store: where the volumes are.
         scans: rows of the store's manifest, whose index is kept as the scan's number.
         target: one value a row, or None.
+        transform: of each volume as it is drawn, or None; it is tried on the first one.
+
+    Raises:
+        InputError: the transform does not work.
     """
 
-    def __init__(self, store: VolumeStore, scans: pd.DataFrame, target: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        store: Volumes,
+        scans: pd.DataFrame,
+        target: Tensor | None = None,
+        transform: ScanTransform | None = None,
+    ) -> None:
         self.store = store
         self.volumes = list(scans["volume"])
         self.scan = torch.as_tensor(scans.index.to_numpy(copy=True))
@@ -48,6 +61,9 @@ class ScanDataset(Dataset[Batch]):
         self.target = target
         self.features: Tensor | None = None
         self.cache: RamCache | None = None
+        self.transform = transform
+        if transform is not None:
+            transform.try_on(store.read(self.volumes[0]), str(scans["scan_id"].iloc[0]))
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -63,12 +79,15 @@ class ScanDataset(Dataset[Batch]):
         if self.features is not None:
             batch["features"] = self.features[rows]
         else:
-            batch["volume"] = torch.from_numpy(np.stack([self._read(row) for row in rows]))[:, None]
+            volumes = [self._read(row) for row in rows]
+            if self.transform is not None:
+                volumes = [self.transform(volume, draw) for volume, draw in zip(volumes, draws, strict=True)]
+            batch["volume"] = torch.from_numpy(np.stack(volumes))[:, None]
         if self.target is not None:
             batch["target"] = self.target[rows]
         return batch
 
-    def _read(self, row: int) -> npt.NDArray[np.float16]:
+    def _read(self, row: int) -> npt.NDArray[Any]:
         volume = self.volumes[row]
         return self.store.read(volume) if self.cache is None else self.cache.read(int(self.scan[row]), volume)
 
@@ -77,19 +96,23 @@ class ScanDataModule(L.LightningDataModule):
     """What both kinds of training share: three splits of one store, and how they are loaded.
 
     Args:
-        store: an open volume store.
+        store: an open volume store, or registered images.
         batch_size: scans a step over all processes.
         num_workers: loading processes a rank; 0 loads in the training process.
-        seed: of the order in which training scans are drawn.
+        seed: of the order in which training scans are drawn, and of `transform`.
+        transform: a TorchIO or MONAI transform of training volumes (see `ScanTransform`), or None.
     """
 
-    def __init__(self, store: VolumeStore, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, store: Volumes, batch_size: int, num_workers: int = 0, seed: int = 0, transform: Any = None
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         if num_workers < 0:
             raise InputError(f"num_workers must be at least 0, got {num_workers}")
         self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
+        self.transform = None if transform is None else ScanTransform(transform, store.grid, seed)
         self.datasets: dict[Split, ScanDataset] = {}
         self._start = (0, 0)
 
@@ -105,6 +128,10 @@ class ScanDataModule(L.LightningDataModule):
         if gigabytes < 0:
             raise InputError(f"ram_cache_gb must be at least 0, got {gigabytes:g}")
         if gigabytes:
+            if not isinstance(self.store, VolumeStore):
+                raise InputError(
+                    f"ram_cache_gb={gigabytes:g}: only volume stores are cached, see preprocess; set it to 0"
+                )
             rows = np.concatenate([dataset.scan.numpy() for dataset in self.datasets.values()])
             cache = RamCache(self.store, rows, gigabytes)
             for dataset in self.datasets.values():
@@ -138,8 +165,13 @@ class ScanDataModule(L.LightningDataModule):
         manifest = self.store.manifest
         rows = manifest[manifest["split"] == split]
         if rows.empty:
-            raise InputError(f"{self.store.path}: no scan has split={split}; run preprocess again with larger splits")
+            raise InputError(
+                f"{self.store.path}: no scan has split={split}; give that split a larger share of the subjects"
+            )
         return rows
+
+    def _dataset(self, split: Split, scans: pd.DataFrame, target: Tensor | None = None) -> ScanDataset:
+        return ScanDataset(self.store, scans, target, self.transform if split == "train" else None)
 
     def check_shares(self, world_size: int) -> None:
         """Refuse more processes than the smallest batch of any split has scans.
@@ -192,9 +224,11 @@ class ScanDataModule(L.LightningDataModule):
 class SSLDataModule(ScanDataModule):
     """Pretraining: scans without labels, of `split=train` alone, so that a cohort can serve both stages."""
 
-    def __init__(self, store: VolumeStore, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
-        super().__init__(store, batch_size, num_workers, seed)
-        self.datasets = {split: ScanDataset(self.store, self.scans(split)) for split in ("train", "val")}
+    def __init__(
+        self, store: Volumes, batch_size: int, num_workers: int = 0, seed: int = 0, transform: Any = None
+    ) -> None:
+        super().__init__(store, batch_size, num_workers, seed, transform)
+        self.datasets = {split: self._dataset(split, self.scans(split)) for split in ("train", "val")}
 
 
 class SupervisedDataModule(ScanDataModule):
@@ -214,32 +248,33 @@ class SupervisedDataModule(ScanDataModule):
 
     def __init__(
         self,
-        store: VolumeStore,
+        store: Volumes,
         target: str,
         classes: list[str] | None,
         leave_out: list[str] | None,
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        transform: Any = None,
     ) -> None:
-        super().__init__(store, batch_size, num_workers, seed)
+        super().__init__(store, batch_size, num_workers, seed, transform)
         self.target, self.classes, self.leave_out = target, classes, leave_out or []
         splits: tuple[Split, ...] = ("train", "val", "test")
-        self.datasets = {split: self._dataset(split) for split in splits}
+        self.datasets = {split: self._labelled(split) for split in splits}
 
-    def _dataset(self, split: Split) -> ScanDataset:
-        manifest = self.store.path / "manifest.parquet"
+    def _labelled(self, split: Split) -> ScanDataset:
+        manifest = self.store.path
         scans = self.scans(split)
         if self.target not in scans:
             known = ", ".join(str(column) for column in scans)
             raise InputError(f"{manifest}: no column {self.target!r} to learn; there are {known}")
-        scans = scans[scans[self.target].notna() & ~scans[self.target].isin(self.leave_out)]
+        scans = scans[scans[self.target].notna() & ~scans[self.target].map(code_text).isin(self.leave_out)]
         if scans.empty:
             raise InputError(
                 f"{manifest}: no scan of split={split} has a value to learn in column {self.target!r}; fill it in "
                 "where the dataset comes from and preprocess again, or choose another task"
             )
-        return ScanDataset(self.store, scans, self._encode(scans, split, manifest))
+        return self._dataset(split, scans, self._encode(scans, split, manifest))
 
     def _encode(self, scans: pd.DataFrame, split: Split, manifest: Path) -> Tensor:
         values = scans[self.target]
@@ -250,7 +285,8 @@ class SupervisedDataModule(ScanDataModule):
                     "numbers, and a classification task.classes"
                 )
             return torch.tensor(values.to_numpy(np.float32))
-        unknown = sorted(set(values.astype(str)) - set(self.classes))
+        values = values.map(code_text)
+        unknown = sorted(set(values) - set(self.classes))
         if unknown:
             raise InputError(
                 f"{manifest}: column {self.target!r} holds {', '.join(unknown)}, not in task.classes={self.classes}; "
@@ -261,7 +297,7 @@ class SupervisedDataModule(ScanDataModule):
                 f"{manifest}: split={split} holds only {values.iloc[0]} in column {self.target!r}; "
                 "classification needs both classes in every split"
             )
-        return torch.tensor((values.astype(str) == self.classes[1]).to_numpy(np.float32))
+        return torch.tensor((values == self.classes[1]).to_numpy(np.float32))
 
     @property
     def target_statistics(self) -> tuple[float, float]:

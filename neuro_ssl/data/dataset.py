@@ -9,6 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from neuro_ssl.data.checks import check_volumes
+from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 
@@ -21,12 +24,14 @@ class Dataset(ABC):
         root: folder of the images. Only preprocessing needs it.
         grid: the voxel grid that training reads the cohort on.
         stores_dir: folder that holds one folder of volume stores a cohort.
+        transform: a TorchIO or MONAI transform of each training volume as it is loaded (see `ScanTransform`), or None.
     """
 
     cohort: str | None = None
     root: str | None = None
     grid: str = "paper_1mm"
     stores_dir: str = "data/stores"
+    transform: Any = None
 
     @property
     def name(self) -> str:
@@ -65,6 +70,16 @@ class Dataset(ABC):
     def simulated(self) -> bool:
         """Whether the scans were made by `neuro_ssl.simulate`."""
 
+    def open(self, grid: str) -> Volumes:
+        """What training reads, checked: here the volume store on a grid.
+
+        Raises:
+            InputError: no store, several, or one that is damaged.
+        """
+        store = VolumeStore.find(self.store_dir, grid)
+        check_volumes(store)
+        return store
+
     @abstractmethod
     def scans(self) -> pd.DataFrame:
         """The validated manifest, one row a scan, with absolute paths."""
@@ -86,11 +101,11 @@ def translate(frame: pd.DataFrame, values: Mapping[str, Mapping[Any, str]] | Non
     for name, words in (values or {}).items():
         if name not in frame:
             raise InputError(f"dataset.values.{name}: {source} gives no column {name}; see dataset.columns")
-        by_code = {_code(code): word for code, word in words.items()}
-        frame[name] = [by_code.get(_code(value), value) for value in frame[name]]
+        by_code = {code_text(code): word for code, word in words.items()}
+        frame[name] = [by_code.get(code_text(value), value) for value in frame[name]]
     return frame
 
 
-def _code(value: object) -> str:
+def code_text(value: object) -> str:
     """The same text for 1, 1.0, "1" and "1.0": a column with gaps is stored as decimals."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value))
