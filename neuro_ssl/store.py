@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 SHOWN = 10  # failed and excluded scans that `info` names
 
 
-def main() -> None:
-    """Parse the command line and run one command."""
+def command_line() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(
         prog="python -m neuro_ssl.store", description="Look at volume stores, or verify them; nothing is changed."
     )
@@ -29,7 +29,12 @@ def main() -> None:
     for command in (info, verify):
         command.add_argument("path", help="a store, or a cohort's folder of stores: data/stores/<cohort>")
     verify.add_argument("--n-jobs", type=int, default=os.cpu_count(), help="processes, by default one a core")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and run one command."""
+    arguments = command_line().parse_args()
     try:
         if arguments.command == "info":
             print("\n\n".join(describe(store) for store in open_stores(arguments.path)))

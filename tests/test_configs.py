@@ -14,6 +14,7 @@ from hydra.utils import get_object
 
 from neuro_ssl.config import CONF_DIR, check_components
 from neuro_ssl.errors import InputError
+from neuro_ssl.store import command_line
 from neuro_ssl.train import SUPPLIED
 
 CONF = Path(CONF_DIR)
@@ -137,7 +138,10 @@ def readme_commands():
 @pytest.mark.parametrize("words", readme_commands(), ids=lambda words: " ".join(words)[:60])
 def test_every_command_of_the_readme_composes(words):
     module, arguments = words[0], [word for word in words[1:] if word not in ("-m", "--help")]
-    first_points = [re.sub(r"^(task|seed)=([^,]+),.*", r"\1=\2", argument) for argument in arguments]
+    if module == "neuro_ssl.store":  # without Hydra
+        assert command_line().parse_args(arguments).command == arguments[0]
+        return
+    first_points = [re.sub(r"^(task|seed|shard)=([^,]+),.*", r"\1=\2", argument) for argument in arguments]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         cfg = compose(module.removeprefix("neuro_ssl."), first_points, return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
