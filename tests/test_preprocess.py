@@ -107,7 +107,7 @@ def test_bids_to_store_and_again(preprocess, tmp_path):
 
     preprocess("n_jobs=1", f"data_dir={tmp_path}/one process")
     assert contents(tmp_path / "data") == contents(tmp_path / "one process")
-    assert len(contents(tmp_path / "data")) == 4 + 3 + 1
+    assert len(contents(tmp_path / "data")) == 4 + 4 + 1  # volumes, the tables and description, splits
 
     out = preprocess()
     assert "0 volumes made, 4 were there already" in out
