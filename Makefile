@@ -3,6 +3,7 @@
 .PHONY: help install demo test test-all lint format clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two processes of one thread each
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,10 +20,10 @@ demo: install  ## simulate, pretrain, fine-tune, report: about 6 minutes on 2 co
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/demo/run.sh
 
 test: install  ## the default tests: minutes, no network
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: install  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

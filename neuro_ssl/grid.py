@@ -36,20 +36,25 @@ class Grid:
 
     @classmethod
     def named(cls, name: str) -> "Grid":
-        """`paper_1mm` (the paper's crop), or the same field of view as `2mm`, `3mm`, `4mm`, `1.5mm`, …
+        """`paper_1mm` (the paper's crop); the same field of view as `2mm`, `3mm`, `1.5mm`, …; or one's own shape around
+        the same centre, such as `128x160x128@1.25mm`, along (z, y, x).
 
         Raises:
-            InputError: `name` is neither.
+            InputError: `name` is none of these.
         """
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)mm", "1mm" if name == "paper_1mm" else name)
-        if match is None or not 0.5 <= float(match[1]) <= 16:
-            raise InputError(f"grid must be paper_1mm or a spacing from 0.5mm to 16mm such as 4mm, got {name!r}")
-        spacing_mm = float(match[1])
+        match = re.fullmatch(r"(?:(\d+)x(\d+)x(\d+)@)?(\d+(?:\.\d+)?)mm", "1mm" if name == "paper_1mm" else name)
+        own = [int(size) for size in match.groups()[:3] if size] if match else []
+        if match is None or not 0.5 <= float(match[4]) <= 16 or any(not 8 <= size <= 512 for size in own):
+            raise InputError(
+                "grid must be paper_1mm, a spacing from 0.5mm to 16mm such as 4mm, or a shape along (z, y, x) of 8 to "
+                f"512 voxels with a spacing, such as 128x160x128@1.25mm; got {name!r}"
+            )
+        spacing_mm = float(match[4])
         shape, origin = [], []
-        for start, size, template_origin in zip(
-            CROP_START_ZYX, CROP_SHAPE_ZYX, reversed(TEMPLATE_ORIGIN_MM), strict=True
+        for axis, (start, size, template_origin) in enumerate(
+            zip(CROP_START_ZYX, CROP_SHAPE_ZYX, reversed(TEMPLATE_ORIGIN_MM), strict=True)
         ):
-            voxels = math.ceil(size / spacing_mm)
+            voxels = own[axis] if own else math.ceil(size / spacing_mm)
             centre_mm = template_origin + start + (size - 1) / 2
             shape.append(voxels)
             origin.append(centre_mm - (voxels - 1) / 2 * spacing_mm)

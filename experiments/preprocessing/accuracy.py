@@ -23,15 +23,24 @@ from scipy.spatial.transform import Rotation
 
 from neuro_ssl.preprocessing.bias_field import correct_bias_field
 from neuro_ssl.preprocessing.brain_extraction import deepbet_mask
+from neuro_ssl.preprocessing.itk import to_itk
 from neuro_ssl.preprocessing.nifti import read_nifti
 from neuro_ssl.preprocessing.registration import register
 from neuro_ssl.preprocessing.template import template_brain
 
 
+def to_ants(voxels, affine):
+    import ants
+
+    image = to_itk(voxels, affine)
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    return ants.from_numpy(voxels.astype(np.float32), list(image.GetOrigin()), list(image.GetSpacing()), direction)
+
+
 def ants_bias_field(voxels, affine):
     import ants
 
-    image = ants.from_nibabel(nib.Nifti1Image(voxels, affine))
+    image = to_ants(voxels, affine)
     corrected = ants.n4_bias_field_correction(image, shrink_factor=4, convergence={"iters": [25, 25, 25], "tol": 1e-3})
     return corrected.numpy().astype(np.float32)
 
@@ -40,8 +49,7 @@ def ants_register(voxels, mask, affine):
     import ants
 
     template, template_affine = template_brain(2)
-    fixed = ants.from_nibabel(nib.Nifti1Image(template, template_affine))
-    moving = ants.from_nibabel(nib.Nifti1Image(np.where(mask, voxels, 0).astype(np.float32), affine))
+    fixed, moving = to_ants(template, template_affine), to_ants(np.where(mask, voxels, 0), affine)
     found = ants.registration(fixed, moving, "Rigid", random_seed=0, initial_transform=None)
     transform = ants.read_transform(found["fwdtransforms"][0])
     lps = np.diag([-1.0, -1.0, 1.0])

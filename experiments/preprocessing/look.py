@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from joblib import Parallel, delayed
-from nilearn.datasets import load_mni152_brain_mask
+from nilearn.datasets import load_mni152_brain_mask, load_mni152_wm_template
 from nilearn.image import resample_img
 
 from neuro_ssl.grid import Grid
@@ -32,7 +32,8 @@ def main():
     grid = Grid.named(options.grid)
     preprocess = Preprocessing(grid, "deepbet")
     volumes = Parallel(options.n_jobs)(delayed(preprocess)(head) for head in options.heads)
-    outlines = [on_grid(load_mni152_brain_mask(resolution=2), grid)]
+    templates = load_mni152_brain_mask, load_mni152_wm_template
+    outlines = [on_grid(template(resolution=2), grid) for template in templates]
 
     rows = -(-len(volumes) // COLUMNS)
     figure, axes = plt.subplots(rows, 3 * COLUMNS, figsize=(3 * COLUMNS * 1.6, rows * 1.9), facecolor="black")
@@ -45,7 +46,7 @@ def main():
             axis.imshow(
                 brain.volume.take(middle[plane], plane).astype(np.float32), "gray", origin="lower", vmin=0, vmax=1.3
             )
-            for outline, colour in zip(outlines, ("cyan",), strict=True):
+            for outline, colour in zip(outlines, ("cyan", "orange"), strict=True):
                 axis.contour(outline.take(middle[plane], plane), [0.5], colors=colour, linewidths=0.5)
             if plane == 0:
                 axis.set_title(f"{Path(head).name[:14]} {brain.measurements['brain_ml']:.0f} ml", color="w", fontsize=7)

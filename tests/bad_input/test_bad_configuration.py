@@ -33,7 +33,7 @@ CASES = [
     ("train", ["seed=[1"], r"seed=\[1", "quotes"),
     ("train", ["grid=big"], "grid big", "preprocess grid=big"),
     ("train", ["--config-dir=/nowhere"], "/nowhere", "not found"),
-    ("preprocess", ["grid=big"], "got 'big'", "grid must be paper_1mm or a spacing"),
+    ("preprocess", ["grid=big"], "got 'big'", "grid must be paper_1mm, a spacing .* such as 128x160x128@1.25mm"),
     ("preprocess", ["n_jobs=0"], "n_jobs must be at least 1, got 0", "at least 1"),
     ("preprocess", ["registration=syn"], "got 'syn'", "must be one of rigid, affine, centre, none"),
     ("preprocess", ["brain_extraction=bet"], "got 'bet'", "must be auto, mask, deepbet, synthstrip or none"),
