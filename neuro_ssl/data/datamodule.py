@@ -3,7 +3,7 @@
 A batch is a dictionary of tensors:
     volume: (batch, 1, z, y, x) float16 or 32, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
     scan: (batch,) row of the scan in the store's manifest.
-    subject: (batch,) integer code of its subject, the same in every process.
+    subject: (batch,) integer code of its subject (see `splits.persons`), the same in every process.
     epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
     target: (batch,) float32, for supervised tasks: the value, or 1 for the second class.
 """
@@ -24,6 +24,7 @@ from neuro_ssl.console import progress_bar
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.ram_cache import RamCache
 from neuro_ssl.data.samplers import BatchSampler, Draw
+from neuro_ssl.data.splits import persons
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.transforms import ScanTransform
 from neuro_ssl.data.volumes import Volumes
@@ -56,7 +57,7 @@ class ScanDataset(Dataset[Batch]):
         self.store = store
         self.volumes = list(scans["volume"])
         self.scan = torch.as_tensor(scans.index.to_numpy(copy=True))
-        codes = pd.factorize(store.manifest["subject_id"], sort=True)[0]
+        codes = pd.factorize(persons(store.manifest), sort=True)[0]
         self.subject = torch.as_tensor(codes[scans.index])
         self.target = target
         self.features: Tensor | None = None
