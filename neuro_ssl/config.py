@@ -116,6 +116,7 @@ class TrainConfig:
     encoder: Any = MISSING
     views: Any = MISSING
     task: Any = MISSING
+    sampling: Any = MISSING
     optimizer: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING

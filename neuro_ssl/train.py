@@ -25,6 +25,7 @@ SUPPLIED = {
     "split": (),
     "encoder": (),
     "views": (),
+    "sampling": (),
     "optimizer": (),
     "task": ("encoder", "views", "optimizer", "seed", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
@@ -80,7 +81,7 @@ def main(cfg: TrainConfig) -> None:
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
-    loading["transform"] = dataset.transform
+    loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
     parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
     parts["seed"] = cfg.seed
     datamodule: SSLDataModule | SupervisedDataModule

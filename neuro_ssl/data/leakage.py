@@ -51,8 +51,11 @@ class Seen:
     @classmethod
     def of(cls, scans: pd.DataFrame) -> "Seen":
         """All that these rows of a manifest show."""
-        tables = (_subject_hashes(scans), _image_hashes(scans))
-        return cls(*(frozenset(text for name in table for text in table[name].dropna()) for table in tables))
+        subjects, images = (
+            frozenset(text for name in table for text in table[name].dropna())
+            for table in (_subject_hashes(scans), _image_hashes(scans))
+        )
+        return cls(subjects, images)
 
     @classmethod
     def by(cls, run: str | Path | None) -> "Seen":

@@ -29,7 +29,7 @@ def persons(manifest: pd.DataFrame) -> pd.Series:
     """Whom each scan shows: the `person_id` where the subject has one, else the subject id.
 
     Raises:
-        InputError: a subject with two of them.
+        InputError: a subject with two of them, or one that leads to a subject that has another.
     """
     subject = manifest["subject_id"]
     if "person_id" not in manifest:
@@ -38,7 +38,14 @@ def persons(manifest: pd.DataFrame) -> pd.Series:
     several = by_subject.nunique().loc[lambda n: n > 1].index
     if len(several):
         raise InputError(f"{several[0]} has scans with different person_id; a subject is one person")
-    return by_subject.transform("first").fillna(subject).rename("person")
+    person = by_subject.transform("first").fillna(subject).rename("person")
+    person_of = dict(zip(subject, person, strict=True))
+    for other in person.unique():
+        if person_of.get(other, other) != other:
+            raise InputError(
+                f"person_id {other} is a subject whose own person_id is {person_of[other]}; make them equal"
+            )
+    return person
 
 
 def refuse_straddling(manifest: pd.DataFrame) -> None:
@@ -167,7 +174,7 @@ def split_scans(
     if len(straddling):
         subjects = ", ".join(sorted(manifest["subject_id"][person == straddling.iloc[0]].unique()))
         raise InputError(f"{path}: {subjects} are one person by person_id and have two splits; give them one there")
-    kept = on_file.groupby(person).first().dropna().to_dict()
+    kept = {str(person): split for person, split in on_file.groupby(person).first().dropna().items()}
     splits = assign_splits(manifest.groupby(person).first(), shares, stratify, seed, kept)
     return manifest.assign(split=person.map(splits)), manifest["subject_id"][on_file.notna()].nunique()
 
@@ -209,7 +216,7 @@ def walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int | str, n_par
             if pd.api.types.is_numeric_dtype(column) and column.nunique() > BINS:
                 column = pd.qcut(column.rank(), BINS, labels=False, duplicates="drop")
             strata[name] = column.astype("str").fillna("unknown")
-    columns = list(strata)
+    columns = [name for name in stratify if name in strata]
     strata["hash"] = [hashlib.sha256(f"{seed} {subject}".encode()).hexdigest() for subject in strata.index]
     strata = strata.sort_values([*columns, "hash"])
     if not columns:
