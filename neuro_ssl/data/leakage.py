@@ -18,6 +18,7 @@ which of them are in it. They stay in the run directory.
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -141,30 +142,43 @@ def check_leakage(manifest: pd.DataFrame, weights: str | Path | None, *, evaluat
 
     Raises:
         InputError: they overlap, naming subjects and the remedy.
+
+    Warns:
+        UserWarning: pretraining on someone of the same manifest's validation or test split, under another name.
     """
     before, own = Seen.by(weights), Seen.of(manifest[manifest["split"] == "train"])
     seen = before | own
-    if not evaluates:
-        return Leakage(None, seen, {})
     evaluated = manifest[manifest["split"].isin(["val", "test"])]
+    if not evaluates:
+        if names := evaluated["subject_id"][own.shows(evaluated)].unique().tolist():
+            warnings.warn(
+                f"{len(names)} validation and test subjects are in the training split too, by person or image "
+                f"({_listed(names)}): evaluating them with these weights will be refused; list them in exclude.csv, or "
+                "give them one split",
+                stacklevel=2,
+            )
+        return Leakage(None, seen, {})
     overlap = evaluated[seen.shows(evaluated)]
     counts = overlap.groupby("split")["subject_id"].nunique()
     n_subjects = {split: int(counts.get(split, 0)) for split in ("val", "test")}
     if overlap.empty:
         return Leakage("disjoint" if seen.complete else "unknown", seen, n_subjects)
     if not allow:
-        by_weights = before.shows(overlap).any()
+        by_weights = before.shows(overlap)
+        where, remedy = "the training split holds, by person or image,", "give each of them one split (splits.csv)"
+        if by_weights.any():
+            where, remedy = f"weights={weights} were trained on", "pretrain on the same split (split=… as here)"
+            overlap = overlap[by_weights]
         names = overlap["subject_id"].unique().tolist()
-        where = f"weights={weights} were trained on" if by_weights else "the training split holds, by person or image,"
-        remedy = (
-            "pretrain on the same split (split=… as here)" if by_weights else "give each of them one split (splits.csv)"
-        )
         raise InputError(
             f"leakage: {where} {len(names)} of the {evaluated['subject_id'].nunique()} validation and test subjects: "
-            f"{', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}; {remedy}, or set allow_leakage=true, "
-            "which every report will repeat"
+            f"{_listed(names)}; {remedy}, or set allow_leakage=true, which every report will repeat"
         )
     return Leakage("overlapping", seen, n_subjects)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
 
 
 def _subject_hashes(scans: pd.DataFrame) -> pd.DataFrame:

@@ -69,6 +69,8 @@ def test_one_image_in_training_and_test_of_one_run():
     twice = COHORT.assign(image_hash=[*COHORT["image_hash"][:3], COHORT["image_hash"][0], None])
     with pytest.raises(InputError, match="the training split holds, by person or image, 1 of the 2 .*: c/4; give each"):
         check(twice, None)
+    with pytest.warns(UserWarning, match=r"1 validation and test subjects are in the training split too.*\(c/4\)"):
+        check_leakage(twice, None, evaluates=False, allow=False)
 
 
 def test_one_person_in_two_cohorts(tmp_path):
@@ -164,6 +166,14 @@ def test_the_whole_way_of_an_overlap(real_brains, tmp_path, command, capsys):
     assert json.loads((runs[-1] / "results.json").read_text())["leakage"] == record["leakage"]
     with pytest.raises(SystemExit):  # a finished run is shown only to those who allow it
         command("train", *probe, fold)
+
+    # The remedy that the error names.
+    same = [word for word in probe if word.startswith("split")] + [fold, *tiny]
+    command("train", "+experiment=simclr_pretrain", "encoder.width=8", *same)
+    (again,) = set(tmp_path.glob("simclr_pretrain-*")) - {pretrained}
+    capsys.readouterr()
+    command("train", "+experiment=linear_probe", f"weights={again}", *same)
+    assert "no leakage" in capsys.readouterr().out
 
     command("report", f"runs_dir={tmp_path}")
     page, table = (tmp_path / "report" / "report.html").read_text(), pd.read_csv(tmp_path / "report" / "results.csv")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
@@ -265,3 +266,15 @@ def test_person_ids_that_contradict_each_other():
         persons(table)
     table["person_id"] = ["b/2", None, None]  # named after a subject of another cohort
     assert persons(table).tolist() == ["b/2"] * 3
+
+
+def test_the_command_learns_from_a_fraction_of_the_subjects(real_brains, tmp_path, command):
+    tiny = ["dataset=csv", "dataset.cohort=ixi", "grid=8mm", f"data_dir='{real_brains}'", f"runs_dir={tmp_path}"]
+    tiny += ["strategy=cpu", "num_workers=0", "batch_size=2", "trainer.max_epochs=1", "logger=csv", "encoder.width=8"]
+    command("train", "+experiment=from_scratch", "label_fraction=0.5", "sampling.sessions=one", *tiny)
+    (run,) = tmp_path.glob("from_scratch-*")
+    assert sorted(pd.read_csv(run / "splits.csv")["split"]) == ["test", "train", "val"]
+    record = yaml.safe_load((run / "run.yaml").read_text())
+    assert record["dataset"]["n_subjects"] == {"train": 1, "val": 1, "test": 1}
+    assert record["dataset"]["split"] == "50 % of the training subjects"
+    assert record["leakage"] == {"verdict": "disjoint", "n_subjects": {"val": 0, "test": 0}}
