@@ -4,7 +4,7 @@ Everything that can be known to be wrong is found before training starts; nothin
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, is_sweep, overridden, plain
 from neuro_ssl.errors import InputError
@@ -80,7 +80,7 @@ def main(cfg: TrainConfig) -> None:
     # Data, encoder, task
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
-    loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
+    loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
     parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
     parts["seed"] = cfg.seed

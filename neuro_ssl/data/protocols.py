@@ -138,8 +138,8 @@ class LeaveSiteOut:
 class LabelFraction:
     """A fraction of the training subjects, for learning curves: the 10 % lie within the 20 %.
 
-    Val and test stay. Every class, or fifth of a number, gives the same fraction of its subjects, rounded up so that
-    none is empty; their order is by a hash, the same for every fraction.
+    Val and test stay. Every class, or fifth of a number, gives the same fraction of its subjects to within one, and at
+    least one if there are enough; their order is by a hash, the same for every fraction.
 
     Args:
         fraction: of the training persons that have a label.
@@ -174,9 +174,8 @@ class LabelFraction:
         label = manifest[self.target]
         labelled = train & label.notna() & ~label.map(code_text).isin(self.leave_out)
         stratum = walk(label[labelled].groupby(person[labelled]).first().to_frame(), [self.target], self.seed, 1)
-        place = stratum.groupby(stratum).cumcount()
-        size = stratum.map(stratum.value_counts())
-        kept = stratum.index[place < (self.fraction * size - 1e-9).map(math.ceil)]
+        place = stratum.groupby(stratum).cumcount() / stratum.map(stratum.value_counts())
+        kept = place.sort_values(kind="stable").index[: math.ceil(self.fraction * len(place) - 1e-9)]
         return manifest.assign(split=manifest["split"].mask(train & ~person.isin(kept)))
 
     def __str__(self) -> str:

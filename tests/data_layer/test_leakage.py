@@ -5,7 +5,11 @@ import pytest
 import yaml
 
 from neuro_ssl.data.leakage import Seen, check_leakage, describe
+from neuro_ssl.data.protocols import KFold
+from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
+from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.tables import group_by_task, markdown
 
 
 def manifest(*rows, **columns):
@@ -133,50 +137,42 @@ def test_the_whole_way_of_an_overlap(real_brains, tmp_path, command, capsys):
     splits = pd.read_csv(pretrained / "splits.csv").set_index("subject_id")["split"]
     assert sorted(splits) == ["test", "train", "train", "val"]
 
-    probe = ["+experiment=linear_probe", f"weights={pretrained}", "split=kfold", "split.n_folds=4", *tiny]
-    probe += ["split.held_out=test", "split.stratify=[]"]
-    folds = [f"split.fold={fold}" for fold in range(4)]
-    errors = []
-    for fold in folds:
-        capsys.readouterr()
-        try:
-            command("train", *probe, fold)
-        except SystemExit:
-            errors.append((fold, capsys.readouterr().err))
-    assert errors  # two of four were trained on, and each is once in the test split
-    fold, error = errors[0]
-    assert error.startswith("error: leakage: weights=") and "allow_leakage=true" in error
     trained_on = set(splits.index[splits == "train"])
-    assert any(subject in error for subject in trained_on)
-    finished = len(list(tmp_path.glob("linear_probe-*")))
+    manifest = VolumeStore.find(real_brains / "stores" / "ixi", "8mm").manifest
+    fold = next(i for i in range(4) if held_out(i, manifest, "test") <= trained_on)
+    divided = ["split=kfold", "split.n_folds=4", "split.held_out=test", "split.stratify=[]", f"split.fold={fold}"]
+    probe = ["+experiment=linear_probe", f"weights={pretrained}", *divided, *tiny]
+    with pytest.raises(SystemExit):
+        command("train", *probe)
+    error = capsys.readouterr().err
+    assert error.startswith("error: leakage: weights=") and "allow_leakage=true" in error
+    assert all(subject in error for subject in held_out(fold, manifest, "test"))
+    assert not list(tmp_path.glob("linear_probe-*"))
 
-    command("train", *probe, fold, "allow_leakage=true")
+    command("train", *probe, "allow_leakage=true")
     assert "leakage, allowed knowingly" in capsys.readouterr().out
-    runs = sorted(tmp_path.glob("linear_probe-*"), key=lambda run: run.stat().st_mtime)
-    assert len(runs) == finished + 1
-    record = yaml.safe_load((runs[-1] / "run.yaml").read_text())
-    assert record["leakage"]["verdict"] == "overlapping" and record["config"]["allow_leakage"] is True
-    assert (
-        record["dataset"]["split_hash"]
-        != yaml.safe_load((pretrained / "run.yaml").read_text())["dataset"]["split_hash"]
-    )
-    used = pd.read_csv(runs[-1] / "splits.csv")
-    evaluated = set(used["subject_id"][used["split"] != "train"])
-    assert sum(record["leakage"]["n_subjects"].values()) == len(evaluated & trained_on)
-    assert json.loads((runs[-1] / "results.json").read_text())["leakage"] == record["leakage"]
+    (run,) = tmp_path.glob("linear_probe-*")
+    allowed = yaml.safe_load((run / "run.yaml").read_text())
+    assert allowed["config"]["allow_leakage"] is True
+    assert allowed["dataset"]["split_hash"] != record["dataset"]["split_hash"]
+    evaluated = {split: held_out(fold, manifest, split) for split in ("val", "test")}
+    used = pd.read_csv(run / "splits.csv")
+    assert {split: set(used["subject_id"][used["split"] == split]) for split in evaluated} == evaluated
+    leakage = {split: len(subjects & trained_on) for split, subjects in evaluated.items()}
+    assert allowed["leakage"] == {"verdict": "overlapping", "n_subjects": leakage}
+    assert json.loads((run / "results.json").read_text())["leakage"] == allowed["leakage"]
     with pytest.raises(SystemExit):  # a finished run is shown only to those who allow it
-        command("train", *probe, fold)
+        command("train", *probe)
+    assert "leakage, allowed knowingly" in markdown(group_by_task(read_runs(tmp_path).downstream))
 
     # The remedy that the error names.
-    same = [word for word in probe if word.startswith("split")] + [fold, *tiny]
-    command("train", "+experiment=simclr_pretrain", "encoder.width=8", *same)
+    command("train", "+experiment=simclr_pretrain", "encoder.width=8", *divided, *tiny)
     (again,) = set(tmp_path.glob("simclr_pretrain-*")) - {pretrained}
     capsys.readouterr()
-    command("train", "+experiment=linear_probe", f"weights={again}", *same)
+    command("train", "+experiment=linear_probe", f"weights={again}", *divided, *tiny)
     assert "no leakage" in capsys.readouterr().out
 
-    command("report", f"runs_dir={tmp_path}")
-    page, table = (tmp_path / "report" / "report.html").read_text(), pd.read_csv(tmp_path / "report" / "results.csv")
-    assert "leakage, allowed knowingly" in page and "fold " in page
-    assert "leakage, allowed knowingly" in (tmp_path / "report" / "results.md").read_text()
-    assert set(table["leakage"][(table["run"] == runs[-1].name) & table["leakage"].notna()]) == {"overlapping"}
+
+def held_out(fold, manifest, split):
+    divided = KFold(fold, 4, held_out="test", stratify=[])(manifest)
+    return set(divided["subject_id"][divided["split"] == split])
