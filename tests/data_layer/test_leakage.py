@@ -142,6 +142,7 @@ def test_the_whole_way_of_an_overlap(real_brains, tmp_path, command, capsys):
     fold = next(i for i in range(4) if held_out(i, manifest, "test") <= trained_on)
     divided = ["split=kfold", "split.n_folds=4", "split.held_out=test", "split.stratify=[]", f"split.fold={fold}"]
     probe = ["+experiment=linear_probe", f"weights={pretrained}", *divided, *tiny]
+    capsys.readouterr()
     with pytest.raises(SystemExit):
         command("train", *probe)
     error = capsys.readouterr().err
