@@ -108,10 +108,15 @@ class TrainConfig:
     weights: str | None = MISSING
     needs_weights: bool = MISSING
     frozen: bool = MISSING
+    label_fraction: float = MISSING
+    label_seed: int = MISSING
+    allow_leakage: bool = MISSING
     dataset: Any = MISSING
+    split: Any = MISSING
     encoder: Any = MISSING
     views: Any = MISSING
     task: Any = MISSING
+    sampling: Any = MISSING
     optimizer: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING

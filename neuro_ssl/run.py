@@ -5,6 +5,8 @@
     metrics.csv           history: epoch, step, metric, value
     checkpoints/          best.ckpt, last.ckpt
     views.npz             pretraining: three scans and two views of each
+    splits.csv            which subject was in which split
+    seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan
     results.json          downstream: scores with 95 % intervals
     wandb/                the tracker's own files
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 # What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead, and of
 # the dataset's settings its transform alone.
 ELSEWHERE = {
-    *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights"),
+    *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
     *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
 }
 ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
@@ -71,7 +73,12 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
 
 
 def describe_run(
-    config: dict[str, Any], choices: dict[str, str], task: Any, data: dict[str, Any], weights: "Weights | None"
+    config: dict[str, Any],
+    choices: dict[str, str],
+    task: Any,
+    data: dict[str, Any],
+    weights: "Weights | None",
+    leakage: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What `run.yaml` says about a run: what is done to what, by which code, where.
 
@@ -79,8 +86,9 @@ def describe_run(
         config: the resolved configuration.
         choices: the chosen option of each configuration group.
         task: the LightningModule.
-        data: `summary` of the volume store.
+        data: `summary` of the volume store, and `split`, how it was divided otherwise than on file.
         weights: what the encoder starts from.
+        leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
     packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
@@ -94,6 +102,7 @@ def describe_run(
             "parameters_millions": round(sum(p.numel() for p in task.encoder.parameters()) / 1e6, 2),
         },
         "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
+        "leakage": leakage,
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
@@ -216,6 +225,11 @@ class RunDirectory:
         times = {"started": started, "duration_s": None}
         self._write({"name": self.path.name, "status": "running", **times, **record})
         self._rewind_metrics(resume_from)
+
+    def write_splits(self, manifest: pd.DataFrame) -> None:
+        """Keep which subject was in which split."""
+        table = manifest[["subject_id", "split"]].dropna().drop_duplicates().sort_values("subject_id")
+        _write_text(self.path / "splits.csv", table.to_csv(index=False))
 
     def _rewind_metrics(self, resume_from: Path | None) -> None:
         """Drop what was logged after the checkpoint: it will be logged again."""

@@ -4,7 +4,7 @@ Everything that can be known to be wrong is found before training starts; nothin
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, is_sweep, overridden, plain
 from neuro_ssl.errors import InputError
@@ -22,8 +22,10 @@ TRAINER = {
 # What the code passes when it builds each component; every other parameter comes from the configuration.
 SUPPLIED = {
     "dataset": (),
+    "split": (),
     "encoder": (),
     "views": (),
+    "sampling": (),
     "optimizer": (),
     "task": ("encoder", "views", "optimizer", "seed", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
@@ -43,6 +45,8 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+    from neuro_ssl.data.leakage import check_leakage
+    from neuro_ssl.data.protocols import divide
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
     from neuro_ssl.tracking import finish_tracking, replay_history
@@ -50,7 +54,9 @@ def main(cfg: TrainConfig) -> None:
     quiet_libraries()
     config = plain(cfg)
     dataset = build(config["dataset"])
-    store = dataset.open(cfg.grid)
+    pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
+    labels = None if pretraining else (config["task"]["target"], config["task"]["leave_out"])
+    store, data = divide(dataset.open(cfg.grid), build(config["split"]), cfg.label_fraction, labels, cfg.label_seed)
     if cfg.needs_weights and not cfg.weights:
         raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
     if cfg.frozen and dataset.transform is not None:
@@ -61,27 +67,23 @@ def main(cfg: TrainConfig) -> None:
             raise InputError(f"weights={cfg.weights} bring their own encoder: leave encoder settings out")
         weights.check_data(store.summary)
         config["encoder"] = weights.encoder
+    leakage = check_leakage(store.manifest, cfg.weights, evaluates=not pretraining, allow=cfg.allow_leakage)
 
     task_name = choices()["task"]
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, config, store.identity, weights))
     if run.finished:
         print(f"already finished: {run.path}")
         if run.results:
-            print(scores_table(run.results))
+            print(f"{scores_table(run.results)}\n{leakage}")
         return
 
     # Data, encoder, task
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
-    loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
-    loading["transform"] = dataset.transform
-    parts = {
-        "encoder": encoder,
-        "views": build(config["views"]),
-        "optimizer": build(config["optimizer"]),
-        "seed": cfg.seed,
-    }
-    pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
+    loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
+    loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
+    parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
+    parts["seed"] = cfg.seed
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
         datamodule = SSLDataModule(store, **loading)
@@ -111,8 +113,12 @@ def main(cfg: TrainConfig) -> None:
     with run.locked(trainer.is_global_zero):
         resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
-            run.begin(describe_run(config, choices(), task, store.summary, weights), resume_from)
-            print(f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}")
+            run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
+            run.write_splits(store.manifest)
+            leakage.seen.write(run.path)
+            print(
+                f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}\n  {leakage}"
+            )
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
@@ -128,6 +134,7 @@ def main(cfg: TrainConfig) -> None:
             }
             table = prediction_table(datamodule, outputs)
             results = downstream_results(task, datamodule, table, task_name, pretrained=weights is not None)
+            results["leakage"] = leakage.record
             for logger in trainer.loggers:
                 logger.log_metrics(as_metrics(results), trainer.global_step)
             if trainer.is_global_zero:

@@ -18,7 +18,7 @@ from neuro_ssl.store import command_line
 from neuro_ssl.train import SUPPLIED
 
 CONF = Path(CONF_DIR)
-GROUPS = ("dataset", "encoder", "views", "task", "strategy", "logger")
+GROUPS = ("dataset", "split", "encoder", "views", "task", "strategy", "logger")
 RECIPES = sorted(
     str(file.relative_to(CONF / "experiment").with_suffix("")) for file in CONF.glob("experiment/**/*.yaml")
 )

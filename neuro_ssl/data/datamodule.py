@@ -3,11 +3,12 @@
 A batch is a dictionary of tensors:
     volume: (batch, 1, z, y, x) float16 or 32, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
     scan: (batch,) row of the scan in the store's manifest.
-    subject: (batch,) integer code of its subject, the same in every process.
+    subject: (batch,) integer code of its subject (see `splits.persons`), the same in every process.
     epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
     target: (batch,) float32, for supervised tasks: the value, or 1 for the second class.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from neuro_ssl.console import progress_bar
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.ram_cache import RamCache
-from neuro_ssl.data.samplers import BatchSampler, Draw
+from neuro_ssl.data.samplers import BatchSampler, Draw, EpochOrder, Sampling
+from neuro_ssl.data.splits import persons
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.transforms import ScanTransform
 from neuro_ssl.data.volumes import Volumes
@@ -56,7 +58,7 @@ class ScanDataset(Dataset[Batch]):
         self.store = store
         self.volumes = list(scans["volume"])
         self.scan = torch.as_tensor(scans.index.to_numpy(copy=True))
-        codes = pd.factorize(store.manifest["subject_id"], sort=True)[0]
+        codes = pd.factorize(persons(store.manifest), sort=True)[0]
         self.subject = torch.as_tensor(codes[scans.index])
         self.target = target
         self.features: Tensor | None = None
@@ -101,10 +103,19 @@ class ScanDataModule(L.LightningDataModule):
         num_workers: loading processes a rank; 0 loads in the training process.
         seed: of the order in which training scans are drawn, and of `transform`.
         transform: a TorchIO or MONAI transform of training volumes (see `ScanTransform`), or None.
+        sampling: how training scans are drawn; by default all, once an epoch.
     """
 
+    classes: list[str] | None = None
+
     def __init__(
-        self, store: Volumes, batch_size: int, num_workers: int = 0, seed: int = 0, transform: Any = None
+        self,
+        store: Volumes,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        transform: Any = None,
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -112,6 +123,7 @@ class ScanDataModule(L.LightningDataModule):
         if num_workers < 0:
             raise InputError(f"num_workers must be at least 0, got {num_workers}")
         self.store, self.batch_size, self.num_workers, self.seed = store, batch_size, num_workers, seed
+        self.sampling = sampling or Sampling()
         self.transform = None if transform is None else ScanTransform(transform, store.grid, seed)
         self.datasets: dict[Split, ScanDataset] = {}
         self._start = (0, 0)
@@ -173,26 +185,47 @@ class ScanDataModule(L.LightningDataModule):
     def _dataset(self, split: Split, scans: pd.DataFrame, target: Tensor | None = None) -> ScanDataset:
         return ScanDataset(self.store, scans, target, self.transform if split == "train" else None)
 
+    @functools.cached_property
+    def _order(self) -> EpochOrder:
+        """Of the training scans."""
+        train, balance = self.datasets["train"], self.sampling.balance
+        group = None
+        if balance == "cohort":
+            group = pd.factorize(self.store.manifest["cohort"].iloc[train.scan.numpy()], sort=True)[0]
+        elif balance == "class":
+            if self.classes is None or train.target is None:
+                raise InputError("sampling.balance=class: there are no classes; it is for tasks with task.classes")
+            group = train.target.numpy()
+        if group is not None and len(np.unique(group)) < 2:
+            raise InputError(f"sampling.balance={balance}: all training scans are of one {balance}; leave it out")
+        return EpochOrder(train.subject.numpy(), group, self.sampling, self.seed)
+
     def check_shares(self, world_size: int) -> None:
         """Refuse more processes than the smallest batch of any split has scans.
 
         Raises:
-            InputError: naming the split.
+            InputError: naming the split; or a sampling that these scans do not allow.
         """
         for split, dataset in self.datasets.items():
+            n_draws = len(self._order) if split == "train" else len(dataset)
             try:
-                BatchSampler(len(dataset), self.batch_size, world_size=world_size)
+                BatchSampler(n_draws, self.batch_size, world_size=world_size)
             except InputError as error:
                 raise InputError(f"split={split}: {error}") from error
 
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Batch]:
-        """Batches of one split, shared out over the trainer's processes."""
+        """Batches of one split, shared out over the trainer's processes.
+
+        Args:
+            split: which one.
+            shuffle: draw them as `sampling` says, for training; else all, in the manifest's order.
+        """
         dataset = self.datasets[split]
+        order = self._order if shuffle else None
         sampler = BatchSampler(
-            len(dataset),
+            len(dataset) if order is None else len(order),
             self.batch_size,
-            seed=self.seed,
-            shuffle=shuffle,
+            order=order,
             start=self._start if split == "train" else (0, 0),
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
@@ -225,9 +258,15 @@ class SSLDataModule(ScanDataModule):
     """Pretraining: scans without labels, of `split=train` alone, so that a cohort can serve both stages."""
 
     def __init__(
-        self, store: Volumes, batch_size: int, num_workers: int = 0, seed: int = 0, transform: Any = None
+        self,
+        store: Volumes,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        transform: Any = None,
+        sampling: Sampling | None = None,
     ) -> None:
-        super().__init__(store, batch_size, num_workers, seed, transform)
+        super().__init__(store, batch_size, num_workers, seed, transform, sampling)
         self.datasets = {split: self._dataset(split, self.scans(split)) for split in ("train", "val")}
 
 
@@ -256,8 +295,9 @@ class SupervisedDataModule(ScanDataModule):
         num_workers: int = 0,
         seed: int = 0,
         transform: Any = None,
+        sampling: Sampling | None = None,
     ) -> None:
-        super().__init__(store, batch_size, num_workers, seed, transform)
+        super().__init__(store, batch_size, num_workers, seed, transform, sampling)
         self.target, self.classes, self.leave_out = target, classes, leave_out or []
         splits: tuple[Split, ...] = ("train", "val", "test")
         self.datasets = {split: self._labelled(split) for split in splits}

@@ -34,6 +34,7 @@ SCHEMA = pa.DataFrameSchema(
             required=True,
         ),
         "image_path": _text(nullable=False, required=True, unique=True),
+        "person_id": _text(),  # of whoever has several subject ids, see `splits.persons`
         "session_id": _text(),
         "cohort": _text(nullable=False),
         "site": _text(),

@@ -1,9 +1,19 @@
-"""Train, validation and test splits of subjects, never of scans: exact shares, balanced, stable as a cohort grows."""
+"""Train, validation and test splits of subjects, never of scans: exact shares, balanced, stable as a cohort grows.
+
+Preprocessing divides a cohort once and puts that on file (`split_scans`, `splits.csv`): whoever is on file keeps their
+side, whatever joins. Folds, a site that is left out and fractions of the labels are made of it for each training
+(`neuro_ssl.data.protocols`).
+
+Whoever has several subject ids, in two cohorts for one, gets one `person_id` in the manifest, any text that is unique
+to them (the subject id in one of the cohorts will do); it takes the place of the subject id here.
+"""
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from neuro_ssl.data.manifest import SPLITS
@@ -12,6 +22,42 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
 BINS = 5  # quantiles of a numeric column; with two sexes 10 strata, so that 100 subjects leave each about 10
+TOLD_FROM = 20  # subjects; that fewer cannot be stratified goes without saying
+
+
+def persons(manifest: pd.DataFrame) -> pd.Series:
+    """Whom each scan shows: the `person_id` where the subject has one, else the subject id.
+
+    Raises:
+        InputError: a subject with two of them, or one that leads to a subject that has another.
+    """
+    subject = manifest["subject_id"]
+    if "person_id" not in manifest:
+        return subject.rename("person")
+    by_subject = manifest["person_id"].groupby(subject)
+    several = by_subject.nunique().loc[lambda n: n > 1].index
+    if len(several):
+        raise InputError(f"{several[0]} has scans with different person_id; a subject is one person")
+    person = by_subject.transform("first").fillna(subject).rename("person")
+    person_of = dict(zip(subject, person, strict=True))
+    for other in person.unique():
+        if person_of.get(other, other) != other:
+            raise InputError(
+                f"person_id {other} is a subject whose own person_id is {person_of[other]}; make them equal"
+            )
+    return person
+
+
+def refuse_straddling(manifest: pd.DataFrame) -> None:
+    """Refuse a person with scans on two sides.
+
+    Raises:
+        InputError: naming the person.
+    """
+    sides = manifest.groupby(persons(manifest))["split"].nunique()
+    straddling = sides.index[sides > 1]
+    if len(straddling):
+        raise InputError(f"{straddling[0]} has scans in two splits; a subject belongs to one")
 
 
 def assign_splits(
@@ -30,7 +76,9 @@ def assign_splits(
     Args:
         subjects: one row a subject, indexed by subject id, with the columns to stratify by where they are known.
         shares: fraction of the subjects for train, val and test; a share of 0 makes no such split.
-        stratify: columns to balance, quantiles of them where they are numeric; a column that is not there is ignored.
+        stratify: columns to balance together, fifths of them where they are numeric with many values; a column that is
+            not there is ignored. A stratum too small to be divided is balanced together with its neighbours, which
+            share the first columns: name the most important one first.
         seed: of the order within a stratum.
         existing: splits from an earlier run; those subjects keep them.
 
@@ -39,6 +87,9 @@ def assign_splits(
 
     Raises:
         InputError: shares that are not fractions adding up to 1, or too few subjects for every split to get one.
+
+    Warns:
+        UserWarning: most subjects are in strata too small to be divided.
     """
     if not shares or not set(shares) <= set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise InputError(f"splits must be fractions for {', '.join(SPLITS)} that add up to 1, got {dict(shares)}")
@@ -49,7 +100,7 @@ def assign_splits(
     room = {split: size[split] - list(kept.values()).count(split) for split in shares}
     lag = dict.fromkeys(shares, 0.0)
     assigned: dict[str, str] = {}
-    for subject in _walk(subjects, stratify, seed):
+    for subject in walk(subjects, stratify, seed, len(shares)).index:
         for split, share in shares.items():
             lag[split] += share
         if subject in kept:
@@ -100,14 +151,12 @@ def split_scans(
     Raises:
         InputError: a split given for some scans only, or two splits for one subject.
     """
-    by_subject = manifest.groupby("subject_id")
+    person = persons(manifest)
     if "split" in manifest:
         missing = manifest["subject_id"][manifest["split"].isna()]
         if len(missing):
             raise InputError(f"{missing.iloc[0]} has no split and other scans do: give all of them one, or none")
-        straddling = by_subject["split"].nunique().loc[lambda n: n > 1].index
-        if len(straddling):
-            raise InputError(f"{straddling[0]} has scans in two splits; a subject belongs to one")
+        refuse_straddling(manifest)
         return manifest, 0
     existing: dict[str, str] = {}
     if path.is_file():
@@ -119,9 +168,15 @@ def split_scans(
         unknown = set(existing.values()) - set(SPLITS)
         if unknown:
             raise InputError(f"{path}: {unknown.pop()!r} is not one of {', '.join(SPLITS)}; delete it to split anew")
-    subjects = by_subject.first()
-    splits = assign_splits(subjects, shares, stratify, seed, existing)
-    return manifest.assign(split=manifest["subject_id"].map(splits)), len(set(existing) & set(subjects.index))
+    on_file = manifest["subject_id"].map(existing)
+    sides = on_file.groupby(person).nunique()
+    straddling = person[person.map(sides) > 1]
+    if len(straddling):
+        subjects = ", ".join(sorted(manifest["subject_id"][person == straddling.iloc[0]].unique()))
+        raise InputError(f"{path}: {subjects} are one person by person_id and have two splits; give them one there")
+    kept = {str(person): split for person, split in on_file.groupby(person).first().dropna().items()}
+    splits = assign_splits(manifest.groupby(person).first(), shares, stratify, seed, kept)
+    return manifest.assign(split=person.map(splits)), manifest["subject_id"][on_file.notna()].nunique()
 
 
 def write_splits(manifest: pd.DataFrame, path: Path) -> None:
@@ -140,17 +195,62 @@ def write_splits(manifest: pd.DataFrame, path: Path) -> None:
         table.sort_values("subject_id").to_csv(file, index=False)
 
 
-def _walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int) -> list[str]:
-    """Subject ids sorted by stratum, then by a hash."""
+def walk(subjects: pd.DataFrame, stratify: Sequence[str], seed: int | str, n_parts: int) -> pd.Series:
+    """The order in which subjects are dealt out: stratum by stratum, within each by a hash of seed and subject.
+
+    Args:
+        subjects: see `assign_splits`, as stratify.
+        seed: of the order.
+        n_parts: into how many parts a stratum is to be divided.
+
+    Returns:
+        The number of each subject's stratum, indexed by the subject.
+
+    Warns:
+        UserWarning: most subjects are in strata smaller than `n_parts`.
+    """
     strata = pd.DataFrame(index=subjects.index)
     for name in stratify:
         if name in subjects:
             column = subjects[name]
-            if pd.api.types.is_numeric_dtype(column):
+            if pd.api.types.is_numeric_dtype(column) and column.nunique() > BINS:
                 column = pd.qcut(column.rank(), BINS, labels=False, duplicates="drop")
             strata[name] = column.astype("str").fillna("unknown")
-    key = {
-        subject: (*stratum, hashlib.sha256(f"{seed} {subject}".encode()).hexdigest())
-        for subject, *stratum in strata.itertuples()
-    }
-    return sorted(key, key=lambda subject: key[subject])
+    columns = [name for name in stratify if name in strata]
+    strata["hash"] = [hashlib.sha256(f"{seed} {subject}".encode()).hexdigest() for subject in strata.index]
+    strata = strata.sort_values([*columns, "hash"])
+    if not columns:
+        return pd.Series(0, index=strata.index)
+    number = strata.groupby(columns).ngroup()
+    rare = number.map(number.value_counts()) < n_parts
+    if rare.mean() > 0.5 and len(rare) >= TOLD_FROM:
+        warnings.warn(
+            f"stratifying by {', '.join(columns)}: {rare.sum()} of {len(rare)} subjects are in groups of fewer than "
+            f"{n_parts}, which are balanced together with others that share the first columns; name fewer columns",
+            stacklevel=2,
+        )
+    return number
+
+
+def folds(subjects: pd.DataFrame, n_folds: int, stratify: Sequence[str], seed: int | str) -> pd.Series:
+    """Divide subjects into folds whose sizes differ by one at most, in all and within each stratum.
+
+    The sizes are those of scikit-learn's `StratifiedKFold`, and a stratum is cut into folds in the order of a hash of
+    its subjects: if others join, folds keep all subjects but those near a cut.
+
+    Args:
+        subjects: see `assign_splits`, as stratify.
+        n_folds: how many.
+        seed: of the order.
+
+    Returns:
+        The fold of each subject, from 0, with the index of `subjects`.
+
+    Raises:
+        InputError: fewer subjects than folds.
+    """
+    if len(subjects) < n_folds:
+        raise InputError(f"split.n_folds={n_folds}, and there are {len(subjects)} subjects; take fewer folds")
+    stratum = walk(subjects, stratify, seed, n_folds)
+    dealt = pd.Series(np.arange(len(stratum)) % n_folds, index=stratum.index)
+    return dealt.groupby(stratum).transform(np.sort).reindex(subjects.index)

@@ -258,7 +258,7 @@ def _damaged(file: Path, error: Exception) -> str:
 
 def split_hash(manifest: pd.DataFrame) -> str:
     """Hash of who is in which split: equal for two stores of one cohort whose subjects are divided in the same way."""
-    splits = manifest[["subject_id", "split"]].drop_duplicates().sort_values("subject_id")
+    splits = manifest[["subject_id", "split"]].drop_duplicates().sort_values(["subject_id", "split"])
     return hashlib.sha256(splits.to_csv(index=False).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ import yaml
 from neuro_ssl.reporting.comparisons import Comparison, compare
 from neuro_ssl.reporting.figures import Panel, downstream_curves, forest, pretraining_curves, roc, scatter, views
 from neuro_ssl.reporting.runs import Run, Runs
-from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, task_rows
+from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, leaking, task_rows
 
 FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
@@ -75,7 +75,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
 
 def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
     """What a reader must know before reading a number, apart from data being simulated."""
-    lines = []
+    lines = leaking(groups)
     few: dict[int, list[str]] = {}
     for group in groups:
         few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(group.title)

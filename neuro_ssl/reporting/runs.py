@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from neuro_ssl.data.leakage import Verdict, describe
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import Kind
 from neuro_ssl.evaluation.scores import Score
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 class Dataset(BaseModel, frozen=True):
-    """The data of a run. `manifest_hash` tells two selections or splits of one cohort apart."""
+    """The data of a run. The hashes tell two selections or splits of one cohort apart."""
 
     cohort: str
     simulated: bool
@@ -40,19 +41,21 @@ class Dataset(BaseModel, frozen=True):
     store: str
     preprocessing_hash: str
     manifest_hash: str
+    split_hash: str = ""
+    split: str = ""
     n_scans: dict[str, int]
     n_subjects: dict[str, int]
 
     @property
     def title(self) -> str:
-        """Cohort and grid, and whether simulated."""
+        """Cohort and grid, whether simulated, and how it was divided otherwise than on file."""
         simulated = " (simulated)" if self.simulated and "simulated" not in self.cohort else ""
-        return f"cohort {self.cohort}{simulated}, grid {self.grid}"
+        return f"cohort {self.cohort}{simulated}, grid {self.grid}{', ' if self.split else ''}{self.split}"
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str, str]:
         """What two runs must share for their scores to be comparable."""
-        return self.cohort, self.grid, self.manifest_hash
+        return self.cohort, self.grid, self.manifest_hash, self.split_hash
 
 
 class Encoder(BaseModel):
@@ -114,6 +117,16 @@ class Baseline(BaseModel):
     scores: dict[str, Interval | None]
 
 
+class Leakage(BaseModel):
+    """Whether the encoder was trained on validation or test subjects, and on how many."""
+
+    verdict: Verdict
+    n_subjects: dict[str, int]
+
+    def __str__(self) -> str:
+        return describe(self.verdict, self.n_subjects)
+
+
 class Results(BaseModel):
     """Content of `results.json`: scores on the test split."""
 
@@ -128,6 +141,7 @@ class Results(BaseModel):
     n_test_subjects: int
     scores: dict[str, Interval]
     baseline: Baseline
+    leakage: Leakage | None = None  # None: of a version that did not look
 
 
 @dataclass(frozen=True)

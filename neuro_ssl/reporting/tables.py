@@ -10,7 +10,7 @@ from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.runs import Dataset, DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
-DETAILS = ("Weights", "Encoder", "Seed", "Test scans (subjects)")
+DETAILS = ("Weights", "Encoder", "Seed", "Leakage", "Test scans (subjects)")
 PROTOCOLS = ("finetune", "from_scratch", "linear_probe")  # in the order of the tables
 
 
@@ -93,12 +93,27 @@ def task_rows(group: TaskGroup) -> list[Row]:
     for run in group.runs:
         weights = run.info.weights.name if run.info.weights else "none"
         n_test = f"{run.results.n_test_scans} ({run.results.n_test_subjects})"
-        details = [weights, run.info.encoder.name, str(run.info.seed), n_test]
+        details = [weights, run.info.encoder.name, str(run.info.seed), leakage_verdict(run), n_test]
         rows.append(Row(run.model, [_score(run.results.scores, name) for name in group.metrics], details, run))
     baseline = group.runs[0].results.baseline
     scores = [_score(baseline.scores, name) for name in group.metrics]
-    rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", rows[0].details[-1]], None))
+    rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", "", rows[0].details[-1]], None))
     return rows
+
+
+def leakage_verdict(run: DownstreamRun) -> str:
+    """`disjoint`, `overlapping` or `unknown`; for runs of a version that did not look, `not checked`."""
+    return run.results.leakage.verdict if run.results.leakage else "not checked"
+
+
+def leaking(groups: list[TaskGroup]) -> list[str]:
+    """A line for each run whose encoder has seen validation or test subjects, or may have."""
+    return [
+        f"{group.title}, {group.name(run)} ({run.info.name}): {run.results.leakage}."
+        for group in groups
+        for run in group.runs
+        if run.results.leakage and run.results.leakage.verdict != "disjoint"
+    ]
 
 
 def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
@@ -112,6 +127,8 @@ def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
                 "simulated": info.dataset.simulated,
                 "grid": info.dataset.grid,
                 "manifest_hash": info.dataset.manifest_hash,
+                "split_hash": info.dataset.split_hash,
+                "split": info.dataset.split,
                 "task": results.task,
                 "run": info.name,
                 "seed": info.seed,
@@ -123,6 +140,7 @@ def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
                 "initialisation": results.initialisation,
                 "weights": info.weights.name if info.weights else "",
                 "encoder": info.encoder.name,
+                "leakage": leakage_verdict(run),
             }
             baseline = dict.fromkeys(model, "") | {"protocol": "baseline"}
             for kind, scores in ((model, results.scores), (baseline, results.baseline.scores)):
@@ -150,7 +168,8 @@ def markdown(groups: list[TaskGroup]) -> str:
         body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
         title = f"### {group.title}: {group.dataset.title}"
         blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
-    return "\n".join(blocks) + "\nTest split; 95 % intervals by bootstrap over subjects.\n"
+    leaks = "".join(f"\n{line}\n" for line in leaking(groups))
+    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{leaks}"
 
 
 def format_score(score: Score) -> str:

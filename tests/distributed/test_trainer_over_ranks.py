@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+from neuro_ssl.data.samplers import Sampling
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.distributed import gather_objects, world_size
 from neuro_ssl.encoders.resnet3d import ResNet3D
@@ -45,7 +46,8 @@ def trained(path, task_name):
         datamodule, task = SSLDataModule(store, BATCH_SIZE, seed=1), SimCLR(**parts)
     else:
         classes = ["F", "M"] if task_name == "sex" else None
-        datamodule = SupervisedDataModule(store, task_name, classes, None, BATCH_SIZE, seed=1)
+        sampling = Sampling(balance="class" if classes else None)
+        datamodule = SupervisedDataModule(store, task_name, classes, None, BATCH_SIZE, seed=1, sampling=sampling)
         mean, sd = datamodule.target_statistics
         task = Supervised(**parts, frozen=False, target_mean=mean, target_sd=sd, target=task_name, classes=classes)
     watch = Watch()

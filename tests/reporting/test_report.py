@@ -129,3 +129,41 @@ def test_an_empty_runs_directory_is_one_line(tmp_path, command, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}: no runs here")
     assert error.count("\n") == 1
+
+
+def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
+    write_runs(
+        tmp_path, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1), ("from_scratch", "untrained"): (0, 1)}
+    )
+    for protocol, leakage in {
+        "finetune-pretrained": {"verdict": "overlapping", "n_subjects": {"val": 0, "test": 3}},
+        "from_scratch-untrained": {"verdict": "unknown", "n_subjects": {"val": 0, "test": 0}},
+    }.items():
+        file = tmp_path / f"sex-{protocol}-0" / "results.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"leakage": leakage}))
+    command("report", f"runs_dir={tmp_path}")
+    lines = [
+        "Sex, Fine-tuned (sex-finetune-pretrained-0): leakage, allowed knowingly: 3 test subjects were trained on.",
+        "Sex, From scratch (sex-from_scratch-untrained-0): leakage unknown: the weights don't say whom they were",
+    ]
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    markdown = (tmp_path / "report" / "results.md").read_text()
+    assert all(line in page.text and line in markdown for line in lines)
+    table = pd.read_csv(tmp_path / "report" / "results.csv").dropna(subset="leakage")
+    assert dict(zip(table["protocol"], table["leakage"], strict=True)) == {
+        "finetune": "overlapping",
+        "from_scratch": "unknown",
+    }
+
+
+def test_folds_and_fractions_are_not_compared_with_each_other(tmp_path):
+    write_runs(tmp_path, tasks=("sex",), quality={("from_scratch", "untrained"): (0, 1)}, seeds=(0, 1))
+    file = tmp_path / "sex-from_scratch-untrained-1" / "run.yaml"
+    text = file.read_text().replace("  store:", "  split: val = fold 1 of 0–4\n  split_hash: 0123abcd\n  store:")
+    file.write_text(text)
+    groups = group_by_task(read_runs(tmp_path).downstream)
+    assert [len(group.runs) for group in groups] == [1, 1]
+    assert [group.dataset.title for group in groups] == [
+        "cohort simulated, grid 4mm",
+        "cohort simulated, grid 4mm, val = fold 1 of 0–4",
+    ]
