@@ -150,7 +150,7 @@ class BIDSDataset(Dataset):
         known: set[str] = set()
         if participants.is_file():
             table = read_table(participants)
-            known.update(table)
+            known.update(map(str, table))
             people = self._phenotype(table, participants, "participant_id", "subject_id", "sub-")
             frame = frame.merge(people, how="left", on="subject_id")
         sessions = []
@@ -158,7 +158,7 @@ class BIDSDataset(Dataset):
             path = root / subject / f"{subject}_sessions.tsv"
             if path.is_file():
                 table = read_table(path)
-                known.update(table)
+                known.update(map(str, table))
                 of_subject = self._phenotype(table, path, "session_id", "session_id", "ses-")
                 sessions.append(of_subject.assign(subject_id=subject))
         frame = self._columns_of_sessions(frame)

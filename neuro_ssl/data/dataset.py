@@ -85,9 +85,7 @@ class Dataset(ABC):
         """The validated manifest, one row a scan, with absolute paths."""
 
 
-def translate(
-    frame: pd.DataFrame, values: Mapping[str, Mapping[Any, str | None]] | None, source: str
-) -> pd.DataFrame:
+def translate(frame: pd.DataFrame, values: Mapping[str, Mapping[Any, str | None]] | None, source: str) -> pd.DataFrame:
     """Replace a cohort's codes by our words.
 
     Args:
