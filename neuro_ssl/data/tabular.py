@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -54,7 +55,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 def _read_excel(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_excel(path, dtype=str, keep_default_na=False, na_values=_MISSING)
+        # pandas would look into the file for its format, and fail there without a reader
+        reader: Literal["xlrd", "openpyxl"] = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
+        return pd.read_excel(path, engine=reader, dtype=str, keep_default_na=False, na_values=_MISSING)
     except ImportError as error:
         raise InputError(
             f"{path}: an Excel file needs pip install 'neuro_ssl[excel]'; or save it as {path.with_suffix('.csv').name}"

@@ -71,7 +71,8 @@ class FileDataset(Dataset):
             if (match := pattern.fullmatch(path))
         ]
         if not found:
-            has = f", which holds {paths[0]}" if paths else ", which holds no file"
+            images = [path for path in paths if path.endswith((".nii", ".nii.gz"))]
+            has = f", which holds {images[0]}" if images else ", which holds no NIfTI"
             raise InputError(f"dataset.root={root}{has}: no path in it matches dataset.images={self.images}")
         frame = pd.DataFrame(found)
         # The same file in two archives, such as a subset that is published once more for itself.
