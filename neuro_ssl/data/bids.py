@@ -149,26 +149,29 @@ class BIDSDataset(Dataset):
         participants = root / "participants.tsv"
         known: set[str] = set()
         if participants.is_file():
-            table = read_table(participants)
+            table = _with_ids(participants, "participant_id", "sub-")
+            table["subject_id"] = table["participant_id"]
             known.update(map(str, table))
-            people = self._phenotype(table, participants, "participant_id", "subject_id", "sub-")
-            frame = frame.merge(people, how="left", on="subject_id")
+            frame = frame.merge(self._phenotype(table, ["subject_id"]), how="left", on="subject_id")
+        keys = ["subject_id", "session_id"]
         sessions = []
         for subject in frame["subject_id"].unique():
             path = root / subject / f"{subject}_sessions.tsv"
             if path.is_file():
-                table = read_table(path)
-                known.update(map(str, table))
-                of_subject = self._phenotype(table, path, "session_id", "session_id", "ses-")
-                sessions.append(of_subject.assign(subject_id=subject))
+                table = _with_ids(path, "session_id", "ses-")
+                table["subject_id"] = subject
+                sessions.append(table)
+        if sessions:
+            of_sessions = pd.concat(sessions, ignore_index=True)  # at once: thousands of small tables take their time
+            known.update(map(str, of_sessions))
         frame = self._columns_of_sessions(frame)
         for ours, theirs in self._named():
             if theirs not in known:
                 raise InputError(f"dataset.columns.{ours}: {missing_column(theirs, known, str(participants))}")
         if not sessions:
             return frame
-        keys = ["subject_id", "session_id"]
-        of_session = self._columns_of_sessions(frame[keys].merge(pd.concat(sessions), how="left", on=keys))
+        of_session = frame[keys].merge(self._phenotype(of_sessions, keys), how="left", on=keys)
+        of_session = self._columns_of_sessions(of_session)
         for name in of_session.columns.difference(keys):
             frame[name] = of_session[name].combine_first(frame[name]) if name in frame else of_session[name]
         return frame
@@ -181,18 +184,12 @@ class BIDSDataset(Dataset):
             for theirs in ([names] if isinstance(names, str) else names.values())
         ]
 
-    def _phenotype(self, table: pd.DataFrame, path: Path, theirs: str, ours: str, prefix: str) -> pd.DataFrame:
-        """The columns of a participants or sessions file that a manifest knows, under our names and in our words.
+    def _phenotype(self, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+        """The keys and the columns that a manifest knows, under our names and in our words.
 
         A column for one session is named by both, see `_columns_of_sessions`.
         """
-        if theirs not in table:
-            raise missing_column(theirs, table.columns, str(path))
-        # BIDS wants the prefix, and some datasets leave it out.
-        ids = table[theirs].map(lambda label: label if label.startswith(prefix) else prefix + label, na_action="ignore")
-        if ids.duplicated().any():
-            raise InputError(f"{path}: {theirs} {table[theirs][ids.duplicated()].iloc[0]} has several rows; keep one")
-        data = {ours: ids}
+        data = {key: table[key] for key in keys}
         for name, candidates in COLUMNS.items():
             if name not in (self.columns or {}) and (found := next((c for c in candidates if c in table), None)):
                 data[name] = self._translated(table[found], name)
@@ -229,6 +226,18 @@ def _description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise InputError(f"{path}: not valid JSON for BIDS: an object with Name and BIDSVersion is needed")
     return description
+
+
+def _with_ids(path: Path, column: str, prefix: str) -> pd.DataFrame:
+    """A participants or sessions file whose ids have the prefix that BIDS wants and some datasets leave out."""
+    table = read_table(path)
+    if column not in table:
+        raise missing_column(column, table.columns, str(path))
+    ids = table[column].map(lambda label: label if label.startswith(prefix) else prefix + label, na_action="ignore")
+    if ids.duplicated().any():
+        raise InputError(f"{path}: {column} {table[column][ids.duplicated()].iloc[0]} has several rows; keep one")
+    table[column] = ids
+    return table
 
 
 def _warn_passed_over(folder: Path, files: "pd.Series[str]", why: str) -> None:

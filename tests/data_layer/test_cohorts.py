@@ -221,7 +221,7 @@ LAYOUTS = {
                 listed("I300", "941_S_6094", "EMCI", "F", "69", "v02", "Accelerated SAG IR-SPGR", "3/1/2017"),
                 listed("I301", "116_S_6119", "Patient", "F", "67", "v02", "Sag 3D Accelerated MPRAGE", "1/29/2018"),
             ],
-            "PTDEMOG.csv": "RID,PTID\n1,002_S_0295\n",
+            "PTDEMOG.csv": "RID,PTID\n1,002_S_0295\n",  # not of the collection
             **{
                 f"ADNI/{path}": None
                 for path in (
@@ -319,14 +319,14 @@ LAYOUTS = {
                 COLLECTION,
                 listed("I123456", "1_S_0001", "Patient", "M", "60", "1", "t1_mprage", "9/3/2010"),
                 listed("I123457", "1_S_0001", "Patient", "M", "60", "1", "MT1; GradWarp; N3m", "9/3/2010"),
-                listed("I123458", "1_S_0002", "Control", "F", "65", "2", "t1_mprage", "9/3/2011"),
+                listed("I123458", "1_S_0002", "Control", "F", "65", "2", "t1_mpr_ns_sag_pat2_iso", "9/3/2011"),
             ],
             **{
                 f"NIFD/{subject}/{series}/2010-09-03_11_22_33.0/I{i}/NIFD_{subject}_MR_S1_I{i}.nii": None
                 for subject, series, i in (
                     ("1_S_0001", "t1_mprage", 123456),
                     ("1_S_0001", "MT1__GradWarp__N3m", 123457),
-                    ("1_S_0002", "t1_mprage", 123458),
+                    ("1_S_0002", "t1_mpr_ns_sag_pat2_iso", 123458),
                 )
             },
         },
@@ -405,6 +405,15 @@ def test_an_excel_file_without_its_reader_names_the_extra(tmp_path):
     tree = {"IXI.xls": "x", "IXI002-Guys-0828-T1.nii.gz": None}
     with pytest.raises(InputError, match=r"IXI\.xls: an Excel file needs .*neuro_ssl\[excel\]'; .*IXI\.csv"):
         cohort("ixi", make(tmp_path, tree)).scans()
+
+
+def test_an_excel_file_is_read_as_its_export_is(tmp_path):
+    pytest.importorskip("openpyxl", reason="pip install 'neuro_ssl[excel]' brings the reader of .xlsx")
+    tree, columns, expected = LAYOUTS["sald"]
+    root = make(tmp_path, {name: content for name, content in tree.items() if not name.endswith(".csv")})
+    sheet = {"Sub_ID": [31274, 31275], "Sex": ["F", "M"], "Age": [20, 67], "T1Img": [1, 1]}
+    pd.DataFrame(sheet).to_excel(root / "sub_information.xlsx", index=False)
+    assert rows(cohort("sald", root).scans(), *columns) == expected
 
 
 def test_adni_diagnosis_at_each_visit(tmp_path):

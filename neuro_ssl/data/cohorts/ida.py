@@ -67,7 +67,7 @@ class IDADataset(Dataset):
 
     collection: str = "*.csv"
     t1: str = r"mp.?rage|\bmpr\b|mpr[-_]|spgr|bravo|tfe|t1"
-    not_t1: str = r"locali[sz]er|scout|survey|calibration|flair|t2|phase\b|mask"
+    not_t1: str = r"locali[sz]er|scout|survey|calibration|flair|(?<![a-z])t2|phase\b|mask"
     prefer: Sequence[str] = ()
     visits: Mapping[Any, str] | None = None
     subject_pattern: str | None = None
@@ -107,12 +107,8 @@ class IDADataset(Dataset):
     def _read_collection(self, root: Path) -> pd.DataFrame:
         paths = sorted(path for path in root.glob(self.collection) if path.is_file())
         tables = []
-        for path in paths:
+        for path in paths if len(paths) == 1 else filter(_is_collection, paths):  # not the study's other tables
             table = read_table(path)
-            if not any(name in table for name in COLUMNS["image_id"]):
-                if len(paths) > 1:  # of the study's other tables
-                    continue
-                raise missing_column("Image Data ID", table.columns, str(path))
             found = {ours: next((name for name in names if name in table), None) for ours, names in COLUMNS.items()}
             for ours in NEEDED:
                 if found[ours] is None:
@@ -192,6 +188,12 @@ class IDADataset(Dataset):
         for name in pattern.groupindex:
             frame[name] = [match[name] if match else None for match in matches]
         return frame
+
+
+def _is_collection(path: Path) -> bool:
+    with path.open("rb") as file:
+        header = file.readline().decode(errors="replace")
+    return any(name in header for name in COLUMNS["image_id"])
 
 
 def _compiled(key: str, pattern: str) -> "re.Pattern[str]":
