@@ -405,6 +405,8 @@ def test_an_excel_file_without_its_reader_names_the_extra(tmp_path):
     tree = {"IXI.xls": "x", "IXI002-Guys-0828-T1.nii.gz": None}
     with pytest.raises(InputError, match=r"IXI\.xls: an Excel file needs .*neuro_ssl\[excel\]'; .*IXI\.csv"):
         cohort("ixi", make(tmp_path, tree)).scans()
+    make(tmp_path, {"IXI.csv": [IXI_COLUMNS, "2,2,,,,,,,,,,35.8"]})  # as it says
+    assert rows(cohort("ixi", tmp_path).scans(), "age_years", "sex") == [(35.8, "F")]
 
 
 def test_an_excel_file_is_read_as_its_export_is(tmp_path):
@@ -467,6 +469,7 @@ def dicom(root):
         ("ixi", lambda r: None, ("dataset.images=null",), r"dataset\.images: say by a regular expression"),
         ("ixi", lambda r: None, ("dataset.images='x'",), r"it needs a group \(\?P<subject_id>"),
         ("ixi", lambda r: None, ("dataset.tables.demographics.columns.sex=SEX",), "columns.sex: .*no column 'SEX'"),
+        ("ixi", lambda r: None, ("dataset.tables.demographics.key={subject_id: '{IXI_ID:d}'}",), "key='{IXI_ID:d}': Unk"),
         ("aomic", lambda r: shutil.rmtree(r / "ds002790"), (), r"dataset\.parts: no BIDS dataset .*ds002790; leave"),
         ("corr", lambda r: (r / "BNU_1/dataset_description.json").unlink(), (), "BNU_1/dataset_descr.*: not there"),
         ("dlbs", lambda r: None, ("dataset.columns.sex=Gender",), r"dataset\.columns\.sex: .*no column 'Gender'"),

@@ -23,8 +23,8 @@ class SubjectTable:
 
     Attributes:
         where: the configuration key, for messages.
-        file: relative to the cohort's root; a pattern (`aibl_pdxconv_*.csv`) must match one file. If there is none, its
-            export under the same name with the ending csv, tsv or parquet is read.
+        file: relative to the cohort's root; a pattern (`aibl_pdxconv_*.csv`) must match one file. Of an Excel file the
+            export under the same name with the ending csv, tsv or parquet is read, if there is one.
         key: a column of the images → the table's, or a format of it such as `IXI{IXI_ID:0>3}`.
         columns: our name → the table's.
     """
@@ -87,10 +87,8 @@ class SubjectTable:
         return frame
 
     def _find(self, root: Path) -> Path:
-        for pattern in (
-            self.file,
-            *(str(Path(self.file).with_suffix(ending)) for ending in (".csv", ".tsv", ".parquet")),
-        ):
+        exports = [str(Path(self.file).with_suffix(ending)) for ending in (".csv", ".tsv", ".parquet")]
+        for pattern in [*exports, self.file] if self.file.lower().endswith((".xls", ".xlsx")) else [self.file]:
             found = sorted(root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
             found = [path for path in found if path.is_file()]
             if len(found) > 1:
@@ -102,7 +100,11 @@ class SubjectTable:
 
     def _formatted(self, table: pd.DataFrame, form: str, path: Path) -> "pd.Series[Any]":
         """The key's column as the images have it."""
-        names = [name for _, name, _, _ in string.Formatter().parse(form) if name is not None]
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(form) if name is not None]
+            form.format(**dict.fromkeys(names, "1"))
+        except (ValueError, LookupError) as error:
+            raise InputError(f"{self.where}.key={form!r}: {error}") from error
         for name in names or [form]:
             if name not in table:
                 raise InputError(f"{self.where}.key: {missing_column(name, table.columns, str(path))}")
