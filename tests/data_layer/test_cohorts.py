@@ -469,7 +469,7 @@ def dicom(root):
         ("ixi", lambda r: None, ("dataset.images=null",), r"dataset\.images: say by a regular expression"),
         ("ixi", lambda r: None, ("dataset.images='x'",), r"it needs a group \(\?P<subject_id>"),
         ("ixi", lambda r: None, ("dataset.tables.demographics.columns.sex=SEX",), "columns.sex: .*no column 'SEX'"),
-        ("ixi", lambda r: None, ("dataset.tables.demographics.key={subject_id: '{IXI_ID:d}'}",), "key='{IXI_ID:d}': Unk"),
+        ("ixi", lambda r: None, ("dataset.tables.demographics.key={subject_id: '{IXI_ID:d}'}",), "{IXI_ID:d}': Unk"),
         ("aomic", lambda r: shutil.rmtree(r / "ds002790"), (), r"dataset\.parts: no BIDS dataset .*ds002790; leave"),
         ("corr", lambda r: (r / "BNU_1/dataset_description.json").unlink(), (), "BNU_1/dataset_descr.*: not there"),
         ("dlbs", lambda r: None, ("dataset.columns.sex=Gender",), r"dataset\.columns\.sex: .*no column 'Gender'"),
