@@ -11,7 +11,7 @@ import pandas as pd
 
 from neuro_ssl.errors import InputError
 
-_MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN", "null", "None"]
+MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN", "null", "None"]
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: a table must be .csv, .tsv, .parquet, .xls or .xlsx")
     try:
         frame = pd.read_csv(
-            path, sep=delimiter, dtype=str, keep_default_na=False, na_values=_MISSING, encoding="utf-8-sig"
+            path, sep=delimiter, dtype=str, keep_default_na=False, na_values=MISSING, encoding="utf-8-sig"
         )
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); save it with UTF-8 encoding") from error
@@ -57,7 +57,7 @@ def _read_excel(path: Path) -> pd.DataFrame:
     try:
         # pandas would look into the file for its format, and fail there without a reader
         reader: Literal["xlrd", "openpyxl"] = "xlrd" if path.suffix.lower() == ".xls" else "openpyxl"
-        return pd.read_excel(path, engine=reader, dtype=str, keep_default_na=False, na_values=_MISSING)
+        return pd.read_excel(path, engine=reader, dtype=str, keep_default_na=False, na_values=MISSING)
     except ImportError as error:
         raise InputError(
             f"{path}: an Excel file needs pip install 'neuro_ssl[excel]'; or save it as {path.with_suffix('.csv').name}"
