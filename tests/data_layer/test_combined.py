@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -72,6 +73,15 @@ def test_pretraining_reads_the_training_split_of_each_cohort_alone(stores):
     expected = {volume(seed).tobytes() for seed in (0, 1, 10, 11)}
     assert {np.ascontiguousarray(drawn[0].numpy()).tobytes() for drawn in batch["volume"]} == expected
     assert len(set(batch["subject"].tolist())) == 4  # sub-0 of one cohort is not sub-0 of the other
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the memory cache is for Linux")
+def test_the_memory_cache_holds_volumes_of_several_stores(stores):
+    datamodule = SSLDataModule(combined(stores, "one", "two"), batch_size=4)
+    datamodule.cache_in_ram(0.001)
+    (first,), (second,) = datamodule.val_dataloader(), datamodule.val_dataloader()
+    expected = np.stack([volume(2), volume(12)])[:, None]
+    assert np.array_equal(first["volume"], expected) and np.array_equal(second["volume"], expected)
 
 
 def test_identity_is_of_the_content(stores, tmp_path):
