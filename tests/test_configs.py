@@ -74,7 +74,10 @@ def test_yaml_lists_every_parameter_with_its_default(node):
 # Parameters in which files differ from the constructor on purpose: that is what the choice is about.
 CHOSEN = {
     "Supervised": ("target", "classes", "unit", "leave_out"),
-    "BIDSDataset": ("cohort", "grid", "mask_derivative"),
+    "BIDSDataset": ("cohort", "grid", "mask_derivative", "columns", "values", "parts", "shared_subjects"),
+    "FileDataset": ("cohort", "images", "tables", "values"),
+    "IDADataset": ("cohort", "prefer", "visits", "subject_pattern", "clinical", "values", "skip_groups"),
+    "CombinedDataset": ("cohort", "cohorts"),
 }
 
 

@@ -85,13 +85,13 @@ class Dataset(ABC):
         """The validated manifest, one row a scan, with absolute paths."""
 
 
-def translate(frame: pd.DataFrame, values: Mapping[str, Mapping[Any, str]] | None, source: str) -> pd.DataFrame:
+def translate(frame: pd.DataFrame, values: Mapping[str, Mapping[Any, str | None]] | None, source: str) -> pd.DataFrame:
     """Replace a cohort's codes by our words.
 
     Args:
         frame: columns under our names.
         values: code → word for each column, such as `{"sex": {1: "M", 2: "F"}}`; other values stay, and so does
-            everything with None.
+            everything with None. A code whose word is None means that the value is missing.
         source: where the frame came from, for messages.
 
     Raises:

@@ -23,14 +23,14 @@ class TableDataset(Dataset):
         cohort: see `Dataset`, as root, grid and stores_dir.
         table: `.csv`, `.tsv` or `.parquet`, relative to root.
         columns: our name → the table's, such as `{"subject_id": "MRID", "age_years": "Age"}`.
-        values: the table's codes → our words, by our column, such as `{"sex": {1: "M", 2: "F"}}`.
+        values: the table's codes → our words, by our column, such as `{"sex": {1: "M", 2: "F"}}`; None: missing.
         image_pattern: path of a row's image relative to root, built from the table's own columns, such as
             `{MRID}_T1.nii.gz`; with `*` and `?` it must match one file. By default the column `image_path` says it.
     """
 
     table: str | None = None
     columns: Mapping[str, str] | None = None
-    values: Mapping[str, Mapping[Any, str]] | None = None
+    values: Mapping[str, Mapping[Any, str | None]] | None = None
     image_pattern: str | None = None
 
     @property
