@@ -53,7 +53,7 @@ VALUES = "dataset.values={shoe: {a: big}}"
 CASES = {
     "no table named": (nothing, ["dataset.table=null"], r"dataset\.table", "give the table"),
     "no such table": (nothing, ["dataset.table=scnas.csv"], "dataset.table=scnas.csv", r"no file .*scnas\.csv"),
-    "an unknown kind of table": (other_file("scans.xlsx"), ["dataset.table=scans.xlsx"], "xlsx", r"must be \.csv"),
+    "an unknown kind of table": (other_file("scans.ods"), ["dataset.table=scans.ods"], "ods", r"must be \.csv"),
     "damaged Parquet": (other_file("s.parquet"), ["dataset.table=s.parquet"], r"s\.parquet", "write it again"),
     "empty": (content(b""), [], TABLE, "with ',' between columns"),
     "header alone": (content(b"subject_id,image_path\n"), [], TABLE, "no scans in it.*one row a scan"),

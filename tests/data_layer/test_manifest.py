@@ -75,7 +75,7 @@ def test_written_and_read_again(tmp_path, name):
         ("a.csv", b"image_path\n", "no scans"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "not a table"),
         ("a.parquet", b"nonsense", "not a readable Parquet"),
-        ("a.xlsx", b"nonsense", r"must be \.csv, \.tsv or \.parquet"),
+        ("a.ods", b"nonsense", r"must be \.csv, \.tsv, \.parquet, \.xls or \.xlsx"),
     ],
 )
 def test_unreadable_tables(tmp_path, name, content, message):
