@@ -2,8 +2,7 @@
 
 From the centres of mass, coarse (8 mm) to fine (4 mm on a 2 mm template), every voxel counted, so that the result is
 the same each time. Normalised correlation rather than the paper's mutual information: between two stripped T1w brains
-without bias it found the same place from every start, where mutual information got stuck in some
-(experiments/preprocessing).
+without bias it finds the same place from every start (experiments/preprocessing).
 """
 
 from typing import Literal, cast, get_args
