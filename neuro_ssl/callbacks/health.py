@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import pandas as pd
 import torch
 
-from neuro_ssl.data.datamodule import Batch
+from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import gather_rows
 from neuro_ssl.errors import InputError
 

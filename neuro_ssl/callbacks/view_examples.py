@@ -6,7 +6,7 @@ import lightning.pytorch as L
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from neuro_ssl.data.datamodule import Batch
+from neuro_ssl.data.batches import Batch
 from neuro_ssl.tasks.simclr import SimCLR
 
 

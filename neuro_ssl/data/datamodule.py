@@ -1,12 +1,4 @@
-"""Batches of scans from a volume store or registered images, for pretraining and for supervised tasks.
-
-A batch is a dictionary of tensors:
-    volume: (batch, 1, z, y, x) float16 or 32, brain > 0, background 0; or, once cached, features: (batch, embed_dim).
-    scan: (batch,) row of the scan in the store's manifest.
-    subject: (batch,) integer code of its subject (see `splits.persons`), the same in every process.
-    epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
-    target: (batch,) float32, for supervised tasks: the value, or 1 for the second class.
-"""
+"""The three splits of a cohort and how they are loaded, for pretraining and for supervised tasks (see `batches`)."""
 
 import functools
 from collections.abc import Callable
@@ -15,83 +7,22 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.batches import Batch, ScanDataset
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.ram_cache import RamCache
-from neuro_ssl.data.samplers import BatchSampler, Draw, EpochOrder, Sampling
-from neuro_ssl.data.splits import persons
+from neuro_ssl.data.samplers import BatchSampler, EpochOrder, Sampling
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.transforms import ScanTransform
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 Split = Literal["train", "val", "test"]
-Batch = dict[str, Tensor]
-
-
-class ScanDataset(Dataset[Batch]):
-    """Scans of a store; indexed by a list of draws, it returns a whole batch.
-
-    Args:
-        store: where the volumes are.
-        scans: rows of the store's manifest, whose index is kept as the scan's number.
-        target: one value a row, or None.
-        transform: of each volume as it is drawn, or None; it is tried on the first one.
-
-    Raises:
-        InputError: the transform does not work.
-    """
-
-    def __init__(
-        self,
-        store: Volumes,
-        scans: pd.DataFrame,
-        target: Tensor | None = None,
-        transform: ScanTransform | None = None,
-    ) -> None:
-        self.store = store
-        self.volumes = list(scans["volume"])
-        self.scan = torch.as_tensor(scans.index.to_numpy(copy=True))
-        codes = pd.factorize(persons(store.manifest), sort=True)[0]
-        self.subject = torch.as_tensor(codes[scans.index])
-        self.target = target
-        self.features: Tensor | None = None
-        self.cache: RamCache | None = None
-        self.transform = transform
-        if transform is not None:
-            transform.try_on(store.read(self.volumes[0]), str(scans["scan_id"].iloc[0]))
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
-    def __getitem__(self, draws: list[Draw]) -> Batch:
-        rows = [draw.row for draw in draws]
-        batch = {
-            "scan": self.scan[rows],
-            "subject": self.subject[rows],
-            "epoch": torch.tensor([draw.epoch for draw in draws]),
-            "draw": torch.tensor([draw.position for draw in draws]),
-        }
-        if self.features is not None:
-            batch["features"] = self.features[rows]
-        else:
-            volumes = [self._read(row) for row in rows]
-            if self.transform is not None:
-                volumes = [self.transform(volume, draw) for volume, draw in zip(volumes, draws, strict=True)]
-            batch["volume"] = torch.from_numpy(np.stack(volumes))[:, None]
-        if self.target is not None:
-            batch["target"] = self.target[rows]
-        return batch
-
-    def _read(self, row: int) -> npt.NDArray[Any]:
-        volume = self.volumes[row]
-        return self.store.read(volume) if self.cache is None else self.cache.read(int(self.scan[row]), volume)
 
 
 class ScanDataModule(L.LightningDataModule):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from neuro_ssl.data.datamodule import Batch
+from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import gather_rows, weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.losses import nt_xent
