@@ -1,6 +1,6 @@
 """The typed configuration of every entry point, and the checks that catch a mistake before hours are spent.
 
-Top-level keys are typed by the dataclasses below, registered with Hydra under `<name>_schema`. Components
+Top-level keys are typed by the dataclasses of `schemas`. Components
 (`_target_` nodes) are typed by their own constructors: `check_components` binds each node to the signature it
 will be called with, so that a misspelt or mistyped parameter is refused in files, on the command line and with `+`.
 """
@@ -15,20 +15,20 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import SCHEMAS
 
 _PACKAGED = Path(__file__).parent / "conf"  # put there by the wheel; an editable install reads the source tree
 CONF_DIR = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf")
@@ -38,109 +38,6 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
-
-
-@dataclass
-class SimulateConfig:
-    """`python -m neuro_ssl.simulate`; the keys are the arguments of `neuro_ssl.simulation.simulate_cohort`."""
-
-    debug: bool = MISSING
-    data_dir: str = MISSING
-    output: str = MISSING
-    n_subjects: int = MISSING
-    seed: int = MISSING
-    spacing_mm: float = MISSING
-    n_sites: int = MISSING
-    follow_up_fraction: float = MISSING
-    alzheimers_fraction: float = MISSING
-    stroke_fraction: float = MISSING
-    age_range: list[float] = MISSING
-    n_jobs: int = MISSING
-    overwrite: bool = MISSING
-
-
-@dataclass
-class PreprocessConfig:
-    """`python -m neuro_ssl.preprocess`."""
-
-    debug: bool = MISSING
-    data_dir: str = MISSING
-    grid: str = MISSING
-    bias_correction: bool = MISSING
-    brain_extraction: str = MISSING
-    registration: str = MISSING
-    splits: dict[str, float] = MISSING
-    stratify: list[str] = MISSING
-    seed: int = MISSING
-    n_jobs: int = MISSING
-    on_error: str = MISSING
-    shard: int = MISSING
-    num_shards: int = MISSING
-    dataset: Any = MISSING
-
-
-@dataclass
-class QualityConfig:
-    """`python -m neuro_ssl.quality`."""
-
-    debug: bool = MISSING
-    data_dir: str = MISSING
-    grid: str = MISSING
-    exclude_flagged: bool = MISSING
-    n_jobs: int = MISSING
-    dataset: Any = MISSING
-
-
-@dataclass
-class TrainConfig:
-    """`python -m neuro_ssl.train`."""
-
-    debug: bool = MISSING
-    name: str = MISSING
-    seed: int = MISSING
-    data_dir: str = MISSING
-    runs_dir: str = MISSING
-    grid: str = MISSING
-    batch_size: int = MISSING
-    num_workers: int = MISSING
-    ram_cache_gb: float = MISSING
-    checkpoint_minutes: float = MISSING
-    weights: str | None = MISSING
-    needs_weights: bool = MISSING
-    frozen: bool = MISSING
-    label_fraction: float = MISSING
-    label_seed: int = MISSING
-    allow_leakage: bool = MISSING
-    dataset: Any = MISSING
-    split: Any = MISSING
-    encoder: Any = MISSING
-    views: Any = MISSING
-    task: Any = MISSING
-    sampling: Any = MISSING
-    optimizer: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = MISSING
-
-
-@dataclass
-class ReportConfig:
-    """`python -m neuro_ssl.report`."""
-
-    debug: bool = MISSING
-    runs_dir: str = MISSING
-    runs: list[str] | None = MISSING
-    output: str = MISSING
-
-
-_SCHEMAS: dict[str, Any] = {
-    "simulate": SimulateConfig,
-    "preprocess": PreprocessConfig,
-    "quality": QualityConfig,
-    "train": TrainConfig,
-    "report": ReportConfig,
-}
-for _name, _schema in _SCHEMAS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
 class _ToldError(InputError):
@@ -154,7 +51,7 @@ def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], Non
     `InputError`, a configuration that doesn't compose, a file that the system refuses. Any other exception is a defect
     of ours and keeps its traceback.
     """
-    known = [field.name for field in fields(_SCHEMAS[name])]
+    known = [field.name for field in fields(SCHEMAS[name])]
 
     def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
         composed = False

@@ -5,8 +5,9 @@ import shlex
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-from neuro_ssl.config import PreprocessConfig, check_components, choices, entry_point, overridden, plain
+from neuro_ssl.config import check_components, choices, entry_point, overridden, plain
 from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import PreprocessConfig
 
 if TYPE_CHECKING:
     from neuro_ssl.data.store_writer import StoreWriter

@@ -1,7 +1,8 @@
 """`python -m neuro_ssl.quality`: which scans of a cohort a person should look at, and which are left out."""
 
-from neuro_ssl.config import QualityConfig, check_components, entry_point, plain
+from neuro_ssl.config import check_components, entry_point, plain
 from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import QualityConfig
 
 
 @entry_point("quality")

@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.report`: every run below `runs_dir`, as one table and one self-contained page."""
 
-from neuro_ssl.config import ReportConfig, entry_point
+from neuro_ssl.config import entry_point
+from neuro_ssl.schemas import ReportConfig
 
 
 @entry_point("report")

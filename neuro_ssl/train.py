@@ -6,8 +6,9 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuro_ssl.config import TrainConfig, build, check_components, choices, entry_point, is_sweep, overridden, plain
+from neuro_ssl.config import build, check_components, choices, entry_point, is_sweep, overridden, plain
 from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import TrainConfig
 
 if TYPE_CHECKING:
     import lightning.pytorch as L

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from neuro_ssl.config import CONF_DIR, SimulateConfig
+from neuro_ssl.config import CONF_DIR
+from neuro_ssl.schemas import SimulateConfig
 from neuro_ssl.simulation import simulate_cohort
 
 SMALL = ("n_subjects=6", "spacing_mm=8", "follow_up_fraction=0.5", "n_jobs=1")

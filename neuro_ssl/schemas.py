@@ -1,0 +1,110 @@
+"""The top-level keys of every entry point and their types, registered with Hydra under `<name>_schema`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class SimulateConfig:
+    """`python -m neuro_ssl.simulate`; the keys are the arguments of `neuro_ssl.simulation.simulate_cohort`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    output: str = MISSING
+    n_subjects: int = MISSING
+    seed: int = MISSING
+    spacing_mm: float = MISSING
+    n_sites: int = MISSING
+    follow_up_fraction: float = MISSING
+    alzheimers_fraction: float = MISSING
+    stroke_fraction: float = MISSING
+    age_range: list[float] = MISSING
+    n_jobs: int = MISSING
+    overwrite: bool = MISSING
+
+
+@dataclass
+class PreprocessConfig:
+    """`python -m neuro_ssl.preprocess`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    grid: str = MISSING
+    bias_correction: bool = MISSING
+    brain_extraction: str = MISSING
+    registration: str = MISSING
+    splits: dict[str, float] = MISSING
+    stratify: list[str] = MISSING
+    seed: int = MISSING
+    n_jobs: int = MISSING
+    on_error: str = MISSING
+    shard: int = MISSING
+    num_shards: int = MISSING
+    dataset: Any = MISSING
+
+
+@dataclass
+class QualityConfig:
+    """`python -m neuro_ssl.quality`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    grid: str = MISSING
+    exclude_flagged: bool = MISSING
+    n_jobs: int = MISSING
+    dataset: Any = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """`python -m neuro_ssl.train`."""
+
+    debug: bool = MISSING
+    name: str = MISSING
+    seed: int = MISSING
+    data_dir: str = MISSING
+    runs_dir: str = MISSING
+    grid: str = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    ram_cache_gb: float = MISSING
+    checkpoint_minutes: float = MISSING
+    weights: str | None = MISSING
+    needs_weights: bool = MISSING
+    frozen: bool = MISSING
+    label_fraction: float = MISSING
+    label_seed: int = MISSING
+    allow_leakage: bool = MISSING
+    dataset: Any = MISSING
+    split: Any = MISSING
+    encoder: Any = MISSING
+    views: Any = MISSING
+    task: Any = MISSING
+    sampling: Any = MISSING
+    optimizer: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+
+
+@dataclass
+class ReportConfig:
+    """`python -m neuro_ssl.report`."""
+
+    debug: bool = MISSING
+    runs_dir: str = MISSING
+    runs: list[str] | None = MISSING
+    output: str = MISSING
+
+
+SCHEMAS: dict[str, Any] = {
+    "simulate": SimulateConfig,
+    "preprocess": PreprocessConfig,
+    "quality": QualityConfig,
+    "train": TrainConfig,
+    "report": ReportConfig,
+}
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
