@@ -73,9 +73,9 @@ RULES = (
     # Heads lie within 30° of the template's pose; beyond, the header is wrong more often than the head is turned.
     Rule("rotation_degrees", "high", 15, -math.inf, 45, "wrong orientation in the header, or failed registration"),
     Rule("shift_mm", "high", 50, -math.inf, math.inf, "wrong origin in the header, or failed registration"),
-    Rule("voxel_x_mm", "high", 0.5, -math.inf, 3, "thick slices"),
-    Rule("voxel_y_mm", "high", 0.5, -math.inf, 3, "thick slices"),
-    Rule("voxel_z_mm", "high", 0.5, -math.inf, 3, "thick slices"),
+    Rule("voxel_x_mm", "high", 0.5, -math.inf, 3.1, "thick slices"),
+    Rule("voxel_y_mm", "high", 0.5, -math.inf, 3.1, "thick slices"),
+    Rule("voxel_z_mm", "high", 0.5, -math.inf, 3.1, "thick slices"),
     Rule("grey_to_white", "both", 0.05, 0.4, 0.95, "unusual contrast: another sequence, or a contrast agent"),
     Rule("noise", "high", 0.02, -math.inf, 0.2, "noise or motion"),
     Rule("entropy", "high", 0.05, -math.inf, math.inf, "motion, ghosts or noise"),
