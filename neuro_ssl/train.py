@@ -48,6 +48,7 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
     from neuro_ssl.tracking import finish_tracking, replay_history
@@ -81,6 +82,8 @@ def main(cfg: TrainConfig) -> None:
     # Data, encoder, task
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
+    if isinstance(encoder, Encoder):
+        encoder.check_grid(store.grid.shape)
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
     parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
