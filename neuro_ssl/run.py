@@ -92,7 +92,6 @@ def describe_run(
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
         "stage": task.stage,
         "task": choices["task"],
@@ -108,6 +107,15 @@ def describe_run(
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
+        **environment(),
+        "config": config,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         **_commit(),
         "hardware": {
@@ -115,7 +123,6 @@ def describe_run(
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config": config,
     }
 
 

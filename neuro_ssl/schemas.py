@@ -99,12 +99,34 @@ class ReportConfig:
     output: str = MISSING
 
 
+@dataclass
+class BenchmarkConfig:
+    """`python -m neuro_ssl.benchmark`."""
+
+    debug: bool = MISSING
+    output: str = MISSING
+    image: str | None = MISSING
+    mask: str | None = MISSING
+    parts: list[str] = MISSING
+    grid: str = MISSING
+    step_grid: str | None = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    micro_batch_size: int = MISSING
+    num_workers: int = MISSING
+    n_scans: int = MISSING
+    n_steps: int = MISSING
+    min_seconds: float = MISSING
+    encoder: Any = MISSING
+
+
 SCHEMAS: dict[str, Any] = {
     "simulate": SimulateConfig,
     "preprocess": PreprocessConfig,
     "quality": QualityConfig,
     "train": TrainConfig,
     "report": ReportConfig,
+    "benchmark": BenchmarkConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)

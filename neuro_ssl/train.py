@@ -120,9 +120,9 @@ def main(cfg: TrainConfig) -> None:
             run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
             run.write_splits(store.manifest)
             leakage.seen.write(run.path)
-            print(
-                f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}\n  {leakage}"
-            )
+            going_on = ", going on from its last checkpoint" if resume_from else ""
+            divided = f"; {data['split']}" if data["split"] else ""
+            print(f"{run.path}{going_on}\n  {datamodule}{divided}\n  {leakage}")
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
