@@ -42,7 +42,7 @@ def main(cfg: TrainConfig) -> None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
+    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
@@ -111,7 +111,7 @@ def main(cfg: TrainConfig) -> None:
     checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
     callbacks = [checkpoints, Health(store.manifest["scan_id"]), Progress()]
     if pretraining:
-        callbacks.append(ViewExamples(run.path))
+        callbacks += [ViewExamples(run.path), Reconstructions(run.path)]
     trainer = build(
         config["trainer"],
         callbacks=callbacks,

@@ -219,14 +219,22 @@ def middle_slices(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     low, high = np.percentile(brain, [1, 99]) if brain.size else (0.0, 1.0)
     # Standardised views have negative voxels, so a background of 0 would show as mid-grey.
     shown = np.where(volume == 0, 0, np.clip((volume - low) / max(high - low, 1e-6), 0, 1))
-    z, y, x = (size // 2 for size in volume.shape)
     side = max(volume.shape)
     squares = []
-    for image in (shown[z], shown[:, y], shown[:, :, x]):
+    for image in middle_planes(shown).values():
         before = [(side - size) // 2 for size in image.shape]
         padding = [(b, side - size - b) for b, size in zip(before, image.shape, strict=True)]
-        squares.append(np.pad(image[::-1], padding))  # rows run downward on a picture
+        squares.append(np.pad(image, padding))
     return np.concatenate(squares, axis=1)
+
+
+def middle_planes(volume: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """The middle slices as pictures, whose rows run downward: up is A or S, and left is left (or posterior).
+
+    `volume` (z, y, x), axes towards S, A, R.
+    """
+    z, y, x = (size // 2 for size in volume.shape)
+    return {"axial": volume[z, ::-1], "coronal": volume[::-1, y], "sagittal": volume[::-1, :, x]}
 
 
 @mpl.rc_context(STYLE)
