@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -35,10 +35,10 @@ def in_micro_batches(embed: Callable[[slice], Tensor], n_rows: int, n_parts: int
 
     Args:
         embed: rows of the batch → their embeddings, equal ones each time that it is called (random numbers of torch's
-            generators are restored; what batch norm makes of it is not counted twice).
+            generators are restored, and `module` keeps its buffers, so that batch norm counts nothing twice).
         n_rows: in the batch.
         n_parts: number of micro-batches, from 1 (nothing is recomputed) to `n_rows`. They differ by one row at most.
-        module: whose batch-norm statistics `embed` updates.
+        module: what `embed` runs.
     """
     if n_parts == 1:
         return embed(slice(0, n_rows))
@@ -48,16 +48,15 @@ def in_micro_batches(embed: Callable[[slice], Tensor], n_rows: int, n_parts: int
     with _weights_cast_anew(parameter.device.type):
         for start, stop in itertools.pairwise(bounds):
             rows = slice(start, stop)
-            if (
-                stop == n_rows or not torch.is_grad_enabled()
-            ):  # the last comes first in the backward, and is still there
+            if stop == n_rows or not torch.is_grad_enabled():
+                # The backward begins with the last micro-batch, and needs nothing else meanwhile: it is kept.
                 parts.append(embed(rows))
                 continue
             part: Tensor = checkpoint(
                 lambda rows, _: embed(rows),
                 *(rows, parameter),  # its device is the one whose random numbers are restored
                 use_reentrant=False,
-                context_fn=lambda: (nullcontext(), frozen_statistics(module)),
+                context_fn=lambda: (nullcontext(), unchanged_buffers(module)),
             )
             parts.append(part)
     return torch.cat(parts)
@@ -73,18 +72,18 @@ def _weights_cast_anew(device_type: str) -> torch.autocast:
 
 
 @contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch's own statistics, as in training, but leave the running ones as they are."""
-    norms = [m for m in module.modules() if isinstance(m, _NormBase) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+def unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """What `module` keeps of the batches it sees, such as running statistics, stays as it is."""
+    buffers = [(m, name, buffer) for m in module.modules() for name, buffer in m.named_buffers(recurse=False)]
+    for owner, name, buffer in buffers:
+        setattr(owner, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for owner, name, buffer in buffers:
+            setattr(owner, name, buffer)
 
 
 def normalises_over_batch(module: nn.Module) -> bool:
     """Whether the size of micro-batches affects the result: whether there is batch normalisation."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
