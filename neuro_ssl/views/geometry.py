@@ -66,7 +66,8 @@ def _count_until_enough(
     total_B = torch.zeros(len(count_BK), dtype=torch.int32)
     for sample, volume in enumerate(volume_B1zyx[:, 0]):
         if min_brain:
-            total_B[sample] = torch.count_nonzero(volume > 0)
+            volume = volume > 0
+            total_B[sample] = torch.count_nonzero(volume)
         for k in range(starts_BK3.shape[1]):
             crop = cut(volume, starts_BK3[sample, k], sizes_BK3[sample, k])
             count_BK[sample, k] = torch.count_nonzero(crop > 0)
@@ -127,9 +128,7 @@ def view_matrix(
         next_B33 = torch.stack(rows, dim=1).view(-1, 3, 3)
         # Written out: `@` rounds to TF32 or bfloat16 where the user allows that, by which coordinates would be off.
         rotation_B33 = (
-            next_B33
-            if rotation_B33 is None
-            else (rotation_B33[:, :, :, None] * next_B33[:, None, :, :]).sum(dim=2)
+            next_B33 if rotation_B33 is None else (rotation_B33[:, :, :, None] * next_B33[:, None, :, :]).sum(dim=2)
         )
     assert rotation_B33 is not None
     rotation_B33 = rotation_B33 * half_3[None, None, :] / half_3[None, :, None]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuro_ssl.views.family import Views, check_probability, check_range
 from neuro_ssl.views.geometry import choose_crop, per_axis, view_matrix
-from neuro_ssl.views.intensity import gamma, per_sample, standardise
+from neuro_ssl.views.intensity import gamma_, per_sample, standardise_
 from neuro_ssl.views.random import between, happens, uniform
 from neuro_ssl.views.resample import resample
 
@@ -108,4 +108,4 @@ def render(volume: Tensor, parameters: Parameters, batched: bool) -> Tensor:
     matrix_B34 = view_matrix(start_B3, size_B3, flip_B, angle_B3, volume.shape[2:])
     image, mask = resample(volume, start_B3, size_B3, matrix_B34, border=True, batched=batched)
     image += per_sample(offset_B)
-    return standardise(gamma(image, exponent_B), mask)
+    return standardise_(gamma_(image, exponent_B), mask)

@@ -69,9 +69,7 @@ def uniform(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = 
     return ((bits_Bn >> 8) & 0xFFFFFF).to(torch.float32).mul_(2**-24).view(len(keys_B2), *shape)
 
 
-def normal_pair(
-    keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def normal_pair(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Two independent standard normal numbers, (batch, *shape) each in float32, by the Box–Muller transform."""
     radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape, counter=counter)))
     angle = uniform(keys_B2, stream + "/angle", *shape, counter=counter) * (2 * math.pi)

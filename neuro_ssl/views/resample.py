@@ -18,6 +18,7 @@ from neuro_ssl.views.geometry import brain_box, cut, per_axis
 # Where a view's voxel lies exactly between two of the volume's (often: crop sizes are whole numbers), rounding
 # errors would decide which is the nearest. Moved by this many voxels, the upper one is, on every device.
 TIE_VOXELS = 1e-3
+SLAB = 12  # slices that a CPU samples at a time, so that what it computes stays in its cache
 
 
 def resample(
@@ -87,23 +88,21 @@ def _sample_axial(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor
     """Rotations about z alone: each axial slice in two dimensions, all at once, then between slices."""
     depth, height, width = image.shape
     n_slices = len(source)
-    plane = sampling_grid(
-        matrix_34.float()[None], voxel_centres(width), voxel_centres(height), torch.zeros(1)
-    )[:, 0, :, :, :2]
-    slices = F.grid_sample(source[None], plane, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    plane += 2 * TIE_VOXELS / torch.tensor([source.shape[2], source.shape[1]])
-    brain = F.grid_sample(source[None], plane, mode="nearest", padding_mode="border", align_corners=False)[0] > 0
-
-    position = matrix_34[2, 2] * voxel_centres(depth).double() + matrix_34[2, 3]
+    plane = sampling_grid(matrix_34.float()[None], voxel_centres(width), voxel_centres(height), torch.zeros(1))
+    plane = plane[:, 0, :, :, :2].contiguous()
+    plane_tie = plane + 2 * TIE_VOXELS / torch.tensor([source.shape[2], source.shape[1]])
+    position = matrix_34[2, 2] * voxel_centres(depth) + matrix_34[2, 3]
     position = (((position + 1) * n_slices - 1) / 2).clamp(0, n_slices - 1)
-    below = position.long()
-    torch.lerp(
-        slices[below],
-        slices[(below + 1).clamp(max=n_slices - 1)],
-        (position - below).float()[:, None, None],
-        out=image,
-    )
-    torch.index_select(brain, 0, (position + TIE_VOXELS).round().long().clamp(max=n_slices - 1), out=mask)
+    where = list(enumerate(zip(position.tolist(), (position + TIE_VOXELS).round().long().tolist(), strict=True)))
+    for first in range(0, n_slices, SLAB):
+        slab = source[None, first : first + SLAB + 1]
+        slices = F.grid_sample(slab, plane, mode="bilinear", padding_mode="border", align_corners=False)[0]
+        brain = F.grid_sample(slab, plane_tie, mode="nearest", padding_mode="border", align_corners=False)[0] > 0
+        for k, (place, nearest) in where:
+            low = int(place) - first
+            if 0 <= low < SLAB:
+                torch.lerp(slices[low], slices[min(low + 1, len(slices) - 1)], place - int(place), out=image[k])
+                mask[k] = brain[min(nearest - first, len(brain) - 1)]
     image *= mask
 
 
@@ -116,20 +115,20 @@ def _sample_oblique(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tens
         for axis, (_, n) in enumerate(box):
             index = ((seen_38[axis] + 1) * n - 1) / 2
             box[axis] = (max(int(index.min().floor()), 0), min(int(index.max().ceil()) + 1, n))
-    x, y, z = (slice(low, max(low, high)) for low, high in box)
-    centres = [voxel_centres(n)[part] for n, part in zip(image.shape[::-1], (x, y, z), strict=True)]
-    grid = sampling_grid(matrix_34.float()[None], *centres)
+    (x, y), (first, last) = (slice(low, max(low, high)) for low, high in box[:2]), box[2]
+    centres_xyz = [voxel_centres(n) for n in image.shape[::-1]]
+    matrix_134, volume = matrix_34.float()[None], source[None, None]
     tie_3 = 2 * TIE_VOXELS / torch.tensor(source.shape[::-1])
-    volume = source[None, None]
-    grid += tie_3
-    brain = F.grid_sample(volume, grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0] > 0
-    inside = brain.view(-1).nonzero().squeeze(1)
-    points = grid.view(-1, 3).index_select(0, inside) - tie_3
-    values = F.grid_sample(
-        volume, points.view(1, 1, 1, -1, 3), mode="bilinear", padding_mode="border", align_corners=False
-    )
-    image[z, y, x] = torch.zeros(brain.numel()).index_copy_(0, inside, values.view(-1)).view(brain.shape)
-    mask[z, y, x] = brain
+    for low in range(first, last, SLAB):
+        z = slice(low, min(low + SLAB, last))
+        grid = sampling_grid(matrix_134, *(centres[part] for centres, part in zip(centres_xyz, (x, y, z), strict=True)))
+        grid += tie_3
+        brain = F.grid_sample(volume, grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0] > 0
+        inside = brain.view(-1).nonzero().squeeze(1)
+        points = (grid.view(-1, 3).index_select(0, inside) - tie_3).view(1, 1, 1, -1, 3)
+        values = F.grid_sample(volume, points, mode="bilinear", padding_mode="border", align_corners=False)
+        image[z, y, x] = torch.zeros(brain.numel()).index_copy_(0, inside, values.view(-1)).view(brain.shape)
+        mask[z, y, x] = brain
 
 
 def sampling_grid(matrix_B34: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:

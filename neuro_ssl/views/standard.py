@@ -14,11 +14,21 @@ from torch import Tensor
 from neuro_ssl.errors import InputError
 from neuro_ssl.views.family import Views, check_probability, check_range
 from neuro_ssl.views.geometry import choose_crop, per_axis, view_matrix
-from neuro_ssl.views.intensity import bias_field, blur, contrast, cutout, gamma, low_resolution, noise, standardise
+from neuro_ssl.views.intensity import (
+    bias_field_,
+    blur_,
+    contrast_,
+    cutout,
+    gamma_,
+    low_resolution_,
+    noise_,
+    per_sample,
+    standardise_,
+)
 from neuro_ssl.views.random import between, happens, uniform
 from neuro_ssl.views.resample import resample
 
-Change = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # (image, mask, keys, batched) → changed image
+Change = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # (image, mask, keys, batched) → the image, changed
 
 
 class Standard(Views):
@@ -117,8 +127,8 @@ class Standard(Views):
             if probability > 0:
                 chosen_B = happens(keys, name, probability)
                 image = change_some(change, chosen_B, image, mask, keys, batched)
-        side_B = torch.where(happens(keys, "cutout", self.probability), self.cutout_side, 0)
-        return standardise(image, cutout(mask, keys, side_B))
+        mask = change_some(self._cutout, happens(keys, "cutout", self.probability), mask, mask, keys, batched)
+        return standardise_(image, mask)
 
     def _look(self, volume: Tensor, keys: Tensor, batched: bool) -> tuple[Tensor, Tensor]:
         """What the view shows of the volume: image and mask."""
@@ -138,41 +148,43 @@ class Standard(Views):
         return resample(volume, start_B3, size_B3, matrix_B34, border=False, batched=batched)
 
     def _gamma(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
-        return gamma(image, between(keys, "gamma", *self.gamma_range))
+        return gamma_(image, between(keys, "gamma", *self.gamma_range))
 
     def _contrast(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
-        return contrast(image, mask, between(keys, "contrast", *self.contrast_range))
+        return contrast_(image, mask, between(keys, "contrast", *self.contrast_range))
 
     def _bias_field(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
         degree = torch.arange(4, device=keys.device)
         degree = degree[:, None, None] + degree[:, None] + degree
         coefficient = (2 * uniform(keys, "bias_field", 4, 4, 4) - 1) * self.bias_field_coefficient
-        return bias_field(image, coefficient * ((degree >= 1) & (degree <= 3)))  # a constant would change nothing
+        return bias_field_(image, coefficient * ((degree >= 1) & (degree <= 3)))  # a constant would change nothing
 
     def _blur(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
-        return blur(image, mask, between(keys, "blur", 0, self.blur_sigma_voxels), boxed=not batched)
+        return blur_(image, mask, between(keys, "blur", 0, self.blur_sigma_voxels), boxed=not batched)
 
     def _low_resolution(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
         factor_B1 = between(keys, "low_resolution", 1, self.low_resolution_factor)[:, None]
         which_B1 = (uniform(keys, "low_resolution/axis", 1) * 4).long()  # one of the three axes, or all
         affected_B3 = (which_B1 == torch.arange(3, device=keys.device)) | (which_B1 == 3)
-        return low_resolution(image, mask, torch.where(affected_B3, factor_B1, 1), boxed=not batched)
+        return low_resolution_(image, mask, torch.where(affected_B3, factor_B1, 1), boxed=not batched)
 
     def _noise(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
-        return noise(image, keys, between(keys, "noise", 0, self.noise_sd), mask=None if batched else mask)
+        return noise_(image, keys, between(keys, "noise", 0, self.noise_sd), mask=None if batched else mask)
 
     def _gaussian_noise(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
         sd_B = between(keys, "gaussian_noise/sd", 0, self.gaussian_noise_sd)
         inside = None if batched else mask
-        return noise(image, keys, sd_B, rician=False, stream="gaussian_noise", mask=inside)
+        return noise_(image, keys, sd_B, rician=False, stream="gaussian_noise", mask=inside)
+
+    def _cutout(self, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
+        return cutout(mask, keys, torch.full_like(keys[:, 0], self.cutout_side, dtype=torch.float32))
 
 
-def change_some(
-    change: Change, chosen_B: Tensor, image: Tensor, mask: Tensor, keys: Tensor, batched: bool
-) -> Tensor:
+def change_some(change: Change, chosen_B: Tensor, image: Tensor, mask: Tensor, keys: Tensor, batched: bool) -> Tensor:
     """Change some samples of a batch: all of them, to keep some of the results, or one chosen sample after another."""
     if batched:
-        return torch.where(chosen_B[:, None, None, None, None], change(image, mask, keys, True), image)
+        changed = change(image.clone(), mask, keys, True)
+        return torch.where(per_sample(chosen_B), changed, image)
     for sample in chosen_B.nonzero().squeeze(1).tolist():
         part = slice(sample, sample + 1)
         image[part] = change(image[part], mask[part], keys[part], False)

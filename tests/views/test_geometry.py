@@ -85,7 +85,8 @@ def test_both_ways_show_the_same(rotation, border):
     start = torch.tensor([[3, 4, 2], [0, 0, 0], [1, 1, 1]])
     size = torch.tensor([[16, 15, 14], SHAPE[::-1], [10, 10, 10]])
     seen = (start, size) if border else ((shape - shape / 1.2).expand(3, 3) / 2, (shape / 1.2).expand(3, 3))
-    affine = torch.cat([matrix(s.tolist(), n.tolist(), i == 1, rotation) for i, (s, n) in enumerate(zip(*seen))])
+    boxes = zip(*(part.tolist() for part in seen), strict=True)
+    affine = torch.cat([matrix(*box, flip, rotation) for box, flip in zip(boxes, (False, True, False), strict=True)])
     (one, brain), (two, also) = (
         resample(volume.half(), start, size, affine, border=border, batched=way) for way in (True, False)
     )
@@ -141,5 +142,3 @@ def test_crop_counts_brain_voxels_exactly(batched):
             one = volume[[sample]], starts[[sample]], sizes[[sample]]
             start, _ = choose_crop(*one, min_brain=float(share[sample]) * factor, batched=batched)
             assert (start[0].tolist() == [2, 3, 4]) == accepted
-
-
