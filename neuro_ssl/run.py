@@ -59,11 +59,14 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
 
     Args:
         task: name of the task.
-        config: the resolved configuration.
+        config: the resolved configuration; its `micro_batch_size` counts unless it is null, for encoders that
+            normalise over what they see at once.
         data: `identity` of the volume store.
         weights: what the encoder starts from.
     """
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    if identity.get("micro_batch_size") is None:
+        identity.pop("micro_batch_size", None)
     identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
@@ -102,6 +105,7 @@ def describe_run(
         },
         "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
         "leakage": leakage,
+        "covariates": list(getattr(task, "covariates", ())),  # labels that pretraining learnt from
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],

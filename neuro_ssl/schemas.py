@@ -69,6 +69,7 @@ class TrainConfig:
     runs_dir: str = MISSING
     grid: str = MISSING
     batch_size: int = MISSING
+    micro_batch_size: int | None = MISSING
     num_workers: int = MISSING
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
