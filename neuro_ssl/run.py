@@ -50,6 +50,7 @@ ELSEWHERE = {
     *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
 }
 ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+ELSEWHERE_ENCODER = {"checkpoint_stages"}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -68,6 +69,7 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
     if identity.get("micro_batch_size") is None:
         identity.pop("micro_batch_size", None)
     identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    identity["encoder"] = {key: value for key, value in config["encoder"].items() if key not in ELSEWHERE_ENCODER}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}

@@ -48,6 +48,7 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
@@ -79,6 +80,8 @@ def main(cfg: TrainConfig) -> None:
     task_name = choices()["task"]
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
+    if isinstance(encoder, Encoder):
+        encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
     if run.finished:

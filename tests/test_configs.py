@@ -73,6 +73,8 @@ def test_yaml_lists_every_parameter_with_its_default(node):
 
 # Parameters in which files differ from the constructor on purpose: that is what the choice is about.
 CHOSEN = {
+    "ResNet3D": ("depth",),
+    "ViT3D": ("width", "n_heads"),
     "Supervised": ("target", "classes", "unit", "leave_out"),
     "BIDSDataset": ("cohort", "grid", "mask_derivative", "columns", "values", "parts", "shared_subjects"),
     "FileDataset": ("cohort", "images", "tables", "values"),
