@@ -10,13 +10,13 @@ import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import gather_rows, weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.losses import nt_xent
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.epoch_mean import EpochMean
 from neuro_ssl.views.random import view_keys
 
 
@@ -35,6 +35,7 @@ class SimCLR(L.LightningModule):
     stage: ClassVar[str] = "pretraining"
     # No validation score says which epoch's encoder will serve best: the last is kept.
     best: ClassVar[dict[str, Any]] = {}
+    views_per_scan: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -60,11 +61,11 @@ class SimCLR(L.LightningModule):
             width = dim
         self.projector = nn.Sequential(*layers)
         # Means of the epoch, in the checkpoint, so that a restart within an epoch keeps its first part.
-        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
+        self.train_loss, self.train_accuracy = EpochMean(), EpochMean()
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
         # (Lightning's own mean over processes is wrong where their shares differ: it divides by a rounded count.)
-        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
+        self.val_loss, self.val_accuracy = EpochMean(), EpochMean()
         self._val_embeddings: list[Tensor] = []
 
     def make_views(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
@@ -19,6 +19,7 @@ from neuro_ssl.data.datamodule import SupervisedDataModule
 from neuro_ssl.distributed import weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.epoch_mean import EpochMean
 from neuro_ssl.views.intensity import standardise
 from neuro_ssl.views.random import view_keys
 
@@ -82,9 +83,9 @@ class Supervised(L.LightningModule):
         raw = classes is not None or not standardise_target
         self.register_buffer("target_mean", torch.tensor(0.0 if raw else target_mean))
         self.register_buffer("target_sd", torch.tensor(1.0 if raw else max(target_sd, 1e-6)))
-        self.train_loss = MeanMetric()  # in the checkpoint, so that a restart within an epoch keeps its first part
+        self.train_loss = EpochMean()  # in the checkpoint, so that a restart within an epoch keeps its first part
         self.train_loss.persistent(True)
-        self.val_loss = MeanMetric()  # Lightning's own mean over processes is wrong where their shares differ
+        self.val_loss = EpochMean()  # Lightning's own mean over processes is wrong where their shares differ
         self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
         if frozen:
             self.encoder.requires_grad_(False)
