@@ -49,6 +49,15 @@ class Health(L.Callback):
         self._unseen: list[_Step] = []
         self._warned = False
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Warn of a precision that computes wrong gradients."""
+        if pl_module.device.type == "cpu" and str(trainer.precision).startswith("bf16"):
+            warnings.warn(
+                f"trainer.precision={trainer.precision} on the CPU: PyTorch's convolutions may return wrong weight "
+                "gradients for small feature maps, NaN at worst; set trainer.precision=32-true",
+                stacklevel=2,
+            )
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:

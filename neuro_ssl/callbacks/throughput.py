@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 import warnings
+from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as L
@@ -99,22 +100,26 @@ class Throughput(L.Callback):
         device = pl_module.device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        waited = sum(_seconds(*wait) for wait in self._waits)
-        seconds = waited + sum(_seconds(*step) for step in self._steps)
+        step = fmean(_seconds(*step) for step in self._steps)
+        # Some waits are not known: those in which a checkpoint was saved.
+        wait = fmean(_seconds(*wait) for wait in self._waits) if self._waits else 0.0
+        seconds = len(self._steps) * (wait + step)
         flops = self._volumes * (self._volume_flops or 0)
-        row = [self._scans, seconds, waited / seconds if self._waits else -1.0, _peak_memory_gb(device), flops]
+        waiting_share = wait / (wait + step) if self._waits else -1.0
+        row = [self._scans, seconds, waiting_share, _peak_memory_gb(device), flops]
         ranks, _ = gather_rows(torch.tensor([row], dtype=torch.float64, device=device))
         # Steps end together; the process that waits most, or needs most memory, is the one to look at.
         scans, _, _, _, all_flops = ranks.sum(dim=0).tolist()
         _, longest, waiting_share, memory_gb, _ = ranks.amax(dim=0).tolist()
         values = {"scans_per_s": scans / longest, "memory_gb": memory_gb}
-        if waiting_share >= 0:  # else a checkpoint was saved after every step
+        if waiting_share >= 0:  # else a checkpoint was saved in every wait
             values["waiting_share"] = waiting_share
         if self.peak and all_flops:
             values["mfu"] = all_flops / (longest * self.peak * world_size())
-        pl_module.log_dict(
-            {f"throughput/{name}": value for name, value in values.items()}, on_step=True, on_epoch=False
-        )
+        # (Lightning's `log` would log the last value again where there is no new one.)
+        named = {f"throughput/{name}": value for name, value in values.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({**named, "epoch": trainer.current_epoch}, trainer.global_step - 1)
 
 
 def _now(device: torch.device) -> Moment:
