@@ -47,10 +47,11 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
+    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
 }
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"}
 ELSEWHERE_ENCODER = {"checkpoint_stages"}
+ELSEWHERE_OPTIMIZER = {"fused"}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -70,6 +71,7 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
         identity.pop("micro_batch_size", None)
     identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
     identity["encoder"] = {key: value for key, value in config["encoder"].items() if key not in ELSEWHERE_ENCODER}
+    identity["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in ELSEWHERE_OPTIMIZER}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}

@@ -86,6 +86,7 @@ class TrainConfig:
     task: Any = MISSING
     sampling: Any = MISSING
     optimizer: Any = MISSING
+    acceleration: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
 
