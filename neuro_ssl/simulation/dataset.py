@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 
@@ -72,7 +73,7 @@ def simulate_cohort(
     Raises:
         InputError: an argument is out of its range, or `output` holds something else or cannot be written.
     """
-    plan = {
+    plan: dict[str, Any] = {
         "n_subjects": n_subjects,
         "seed": seed,
         "n_sites": n_sites,

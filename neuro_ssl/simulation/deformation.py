@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neuro_ssl.simulation.atlas import MEDIAL_TEMPORAL_SIGMA_MM, Array, Atlas
-from neuro_ssl.simulation.effects import Effects, Phenotype
+from neuro_ssl.simulation.effects import Effects
+from neuro_ssl.simulation.phenotype import Phenotype
 
 CENTRE_MM = (0.0, -18.0, 5.0)  # of head size: the middle of the brain
 CONTROL_MM = (45.0, 18.0)  # spacing of the random control points of individual shape

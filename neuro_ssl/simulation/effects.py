@@ -1,18 +1,23 @@
 """What age, sex, disease and scanners do to a simulated brain: every planted number is a field of `Effects`.
 
 `Effects` holds the sizes for teaching: chosen, not taken from a study, strong enough that a small network finds them in
-about ninety scans (atrophy is about twice that of real ageing), with a spread between subjects that leaves something
-to get wrong: from its own numbers a brain's age can be told to 4.3 years (MAE) and its sex with an AUROC of 0.99.
+about ninety scans (ventricles grow about twice as much as real ones), with a spread between subjects that leaves
+something to get wrong: from its own numbers a brain's age can be told to 4.3 years (MAE) and its sex with an AUROC of
+0.99.
 `RealisticEffects` is nearer to what studies report; each number there says from where, or that it is chosen.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-import numpy as np
-
-from neuro_ssl.simulation.cohort import Stream, Subject, random_stream
+from neuro_ssl.errors import InputError
 
 Range = tuple[float, float]
+
+_NEVER_NEGATIVE = (
+    *("brain_age_sd_years", "ventricle_sd_mm", "cortex_sd_mm", "horn_mm", "lesion_ml_per_nihss"),
+    *("noise_3t", "bias_3t", "csf_3t", "gm_3t", "folds_mm", "texture", "grid_shift_mm"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,7 @@ class Effects:
         cortex_start_mm: depth to which sulci have widened at 20.
         cortex_mm: what they gain until 90.
         cortex_sd_mm: spread of the depth.
+        head_size_log: log of mean head volume; 0 is the template's, which is larger than most heads.
         head_volume_log: log of head volume, men minus women.
         head_volume_sd_log: its spread.
         shape_d: Cohen's d of each of two shape scores between men and women.
@@ -49,8 +55,8 @@ class Effects:
         folds_mm: the same, 9 mm apart: other folds.
         sharpness: exponent on the tissue probabilities: 1 shows the template, an average of 152 brains; more, crisp
             borders.
+        interpolation: degree of the spline that carries the anatomy over to the voxels: 1 blurs, 3 hardly.
         texture: standard deviation of a brain's own intensity pattern.
-        noise_blur_mm: how far noise is correlated, as a Gaussian's standard deviation.
         grid_shift_mm: standard deviation of where a session's voxel grid lies on the head.
     """
 
@@ -61,6 +67,7 @@ class Effects:
     cortex_start_mm: float = -1.5
     cortex_mm: float = 4.0
     cortex_sd_mm: float = 0.25
+    head_size_log: float = 0.0
     head_volume_log: float = 0.10  # with the spread: Cohen's d 1.4
     head_volume_sd_log: float = 0.07
     shape_d: float = 2.0
@@ -82,88 +89,66 @@ class Effects:
     # Twice the field is twice the signal in theory; the best of it is lost to longer T1 and faster read-out: chosen.
     noise_3t: float = 0.6
     bias_3t: float = 1.5  # shorter waves in the head: chosen
-    # T1 of white and grey matter: 646 and 1197 ms at 1.5 T, 838 and 1607 ms at 3 T (Wright et al. 2008, MPRAGE); where T1
-    # weighting is strong, signals go with 1/T1, and fluid keeps its T1: 838 / 646, and 838 / 1607 · 1197 / 646.
+    # T1 of white and grey matter: 646 and 1197 ms at 1.5 T, 838 and 1607 ms at 3 T (Wright et al. 2008, MPRAGE); where
+    # T1 weighting is strong, signals go with 1/T1, and fluid keeps its T1: 838 / 646, and 838 / 1607 · 1197 / 646.
     csf_3t: float = 1.3
     gm_3t: float = 0.97
     shape_mm: Range = (1.5, 0.8)
     folds_mm: float = 0.0
     sharpness: float = 1.0
+    interpolation: Literal[1, 3] = 1
     texture: float = 0.025
-    noise_blur_mm: float = 0.0
     grid_shift_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no brain or scanner can have.
+
+        Raises:
+            InputError: naming the size, its range and its value.
+        """
+        for name, value in asdict(self).items():
+            if isinstance(value, tuple | list):
+                if len(value) != 2 or min(value) < 0 or (name != "shape_mm" and value[0] > value[1]):
+                    raise InputError(f"effects.{name} must be two numbers, 0 or more, in order; got {list(value)}")
+            elif value < 0 and (name.endswith("_sd_log") or name in _NEVER_NEGATIVE):
+                raise InputError(f"effects.{name} must be 0 or more, got {value}")
+        if not 0.5 <= self.sharpness <= 10:
+            raise InputError(f"effects.sharpness must be from 0.5 to 10, got {self.sharpness}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealisticEffects(Effects):
-    """Sizes nearer to real ones; what is not listed here is as in `Effects`."""
+    """Sizes nearer to real ones; what is not listed here is as in `Effects`.
+
+    `experiments/simulated_cohort` measures what they come to in images.
+    """
 
     brain_age_sd_years: float = 5.0  # chosen
-    ventricle_mm: float = 4.0
-    ventricle_sd_mm: float = 1.5
-    cortex_start_mm: float = -1.5
-    cortex_mm: float = 2.0
-    cortex_sd_mm: float = 0.4
-    shape_d: float = 0.3
-    alzheimers_hippocampus: float = 0.13
-    alzheimers_horn_mm: float = 2.0
-    alzheimers_cortex_mm: float = 0.6
-    alzheimers_progression: float = 0.13
+    ventricle_mm: float = 5.0  # 15 ml from 30 to 80: 0.3 ml a year (healthy men of 21 to 70; Pfefferbaum et al. 1994)
+    ventricle_sd_mm: float = 1.5  # chosen
+    # Tissue falls by 3 % from 30 to 55 and 9 % from 55 to 80. Brains lose 0.2 % a year at 35 and 0.5 % from 60 on (56
+    # longitudinal studies; Hedman et al. 2012), a little more.
+    cortex_start_mm: float = -1.2
+    cortex_mm: float = 2.7
+    cortex_sd_mm: float = 0.4  # chosen
+    head_size_log: float = -0.25  # 1.47 l; 1.47 l in men and 1.29 l in women (Matsumae et al. 1996)
+    shape_d: float = 0.3  # chosen; d of size stays, 1.4
+    alzheimers_hippocampus: float = 0.13  # 24 % of its volume (Shi et al. 2009)
+    alzheimers_horn_mm: float = 2.0  # chosen, as the next
+    alzheimers_cortex_mm: float = 0.8
+    alzheimers_progression: float = 0.13  # 3 % of the hippocampus a year more than in health (Barnes et al. 2009)
+    # 3 ml a point is within what is seen in minor strokes (medians 7 to 24 ml at 0 to 5 points; Yaghi et al. 2017); the
+    # spread gives a correlation with NIHSS of about 0.6, as acute lesions have (0.56; Lövblad et al. 1997).
     lesion_sd_log: float = 0.9
+    # How the images look: chosen so that 40 heads of IXI at 2 mm have the like spectrum.
+    csf: Range = (0.20, 0.35)
+    gm: Range = (0.64, 0.78)
+    noise: Range = (0.03, 0.05)
+    shape_mm: Range = (3.0, 1.0)
+    folds_mm: float = 1.0
+    sharpness: float = 3.0
+    interpolation: Literal[1, 3] = 3
+    grid_shift_mm: float = 3.0
 
 
 TEACHING = Effects()
-
-
-@dataclass(frozen=True)
-class Phenotype:
-    """How a brain differs from the template; millimetres are of the template.
-
-    Attributes:
-        ventricle_mm: outward shift of the ventricle walls.
-        horn_mm: radius of the temporal horns.
-        hippocampus_shrinkage: relative linear shrinkage of the hippocampi across their axes.
-        cortex_mm: depth to which sulci have widened.
-        medial_temporal_mm: further depth in the medial temporal lobe.
-        head_scale: linear size of the head, template = 1.
-        cerebellum_stretch: relative linear growth of the cerebellum.
-        frontal_stretch: relative growth of the frontal lobes' width.
-        lesion_ml: volume of the stroke lesion, in the subject's own size.
-    """
-
-    ventricle_mm: float
-    horn_mm: float
-    hippocampus_shrinkage: float
-    cortex_mm: float
-    medial_temporal_mm: float
-    head_scale: float
-    cerebellum_stretch: float
-    frontal_stretch: float
-    lesion_ml: float
-
-
-def phenotype(subject: Subject, session: int, effects: Effects = TEACHING) -> Phenotype:
-    """The brain of `subject` at `session` (from 0): the same person at each, older and more ill by the interval."""
-    rng = random_stream(subject.seed, Stream.TRAITS, subject.index)
-    brain_age, ventricle, cortex, head, cerebellum, frontal, lesion = rng.standard_normal(7)
-    now_years, baseline_years = subject.sessions[session].age_years, subject.sessions[0].age_years
-    severity = 0.0
-    if subject.diagnosis == "AD":
-        severity = rng.uniform(*effects.alzheimers_severity)
-        severity += effects.alzheimers_progression * (now_years - baseline_years)
-    male = 0.5 if subject.sex == "M" else -0.5
-    ageing = (now_years + effects.brain_age_sd_years * brain_age - 20) / 70  # 0 at 20, 1 at 90
-    # Real ventricles accelerate; the floor keeps the curve monotone for brains younger than 20.
-    ventricle_mm = effects.ventricle_mm * (ageing * (0.4 + 0.6 * max(ageing, 0.0)))
-    head_volume_log = effects.head_volume_log * male + effects.head_volume_sd_log * head
-    return Phenotype(
-        ventricle_mm=ventricle_mm + effects.ventricle_sd_mm * ventricle + effects.alzheimers_ventricle_mm * severity,
-        horn_mm=effects.horn_mm + effects.alzheimers_horn_mm * severity,
-        hippocampus_shrinkage=effects.alzheimers_hippocampus * severity,
-        cortex_mm=effects.cortex_start_mm + effects.cortex_mm * ageing + effects.cortex_sd_mm * cortex,
-        medial_temporal_mm=effects.alzheimers_cortex_mm * severity,
-        head_scale=float(np.exp(head_volume_log / 3)),
-        cerebellum_stretch=effects.cerebellum_stretch * (effects.shape_d * male + cerebellum),
-        frontal_stretch=effects.frontal_stretch * (-effects.shape_d * male + frontal),
-        lesion_ml=effects.lesion_ml_per_nihss * (subject.nihss or 0) * float(np.exp(effects.lesion_sd_log * lesion)),
-    )

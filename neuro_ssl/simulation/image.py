@@ -1,5 +1,6 @@
 """A T1w scan of one subject at one session: contrast, lesion, shape, then what the scanner adds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -11,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from neuro_ssl.simulation.atlas import Array, Atlas
 from neuro_ssl.simulation.cohort import Stream, Subject, random_stream
 from neuro_ssl.simulation.deformation import atlas_coordinates, random_field
-from neuro_ssl.simulation.effects import TEACHING, Effects, Phenotype, phenotype
+from neuro_ssl.simulation.effects import TEACHING, Effects
+from neuro_ssl.simulation.phenotype import Phenotype, phenotype
 from neuro_ssl.simulation.scanner import Scanner
 
 LESION_INTENSITY = 0.35  # white matter is 1, fluid about 0.25: an old infarct
@@ -29,17 +31,14 @@ def simulate_scan(
     anatomy_rng = random_stream(subject.seed, Stream.ANATOMY, subject.index)
     coordinates = atlas_coordinates(atlas, traits, effects, anatomy_rng, shift_mm)
     template = _template_image(atlas, traits, scanner, effects, anatomy_rng)
-    image = ndimage.map_coordinates(template, coordinates, order=1, mode="nearest")
+    image = ndimage.map_coordinates(template, coordinates, order=effects.interpolation, mode="nearest")
     mask = ndimage.map_coordinates(atlas.brain.astype(np.uint8), coordinates, order=0, mode="nearest")
 
     rng = random_stream(subject.seed, Stream.SESSION, subject.index, session)
-    affine = _position(rng) @ nib.affines.from_matvec(np.eye(3), shift_mm) @ atlas.affine
+    affine = _position(rng) @ _translation(shift_mm) @ atlas.affine
     image *= np.exp(scanner.bias * random_field(image.shape, 70 / atlas.spacing_mm, rng))
     # Magnitude of a complex signal: Rician noise, which lifts the air above zero.
-    noise = rng.standard_normal((2, *image.shape), dtype=np.float32)
-    if effects.noise_blur_mm:
-        noise = _correlated(noise, effects.noise_blur_mm / atlas.spacing_mm)
-    noise *= scanner.noise
+    noise = scanner.noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
     image = np.hypot(image + noise[0], noise[1]) * (scanner.scale * np.exp(rng.normal(0, 0.1)))
     return (
         _store(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, scanner.orientation),
@@ -87,17 +86,17 @@ def _template_image(
     return np.asarray(np.maximum(image, 0), dtype=np.float32)
 
 
-def _sharpened(classes: tuple[Array, ...], exponent: float) -> list[Array]:
+def _sharpened(classes: Sequence[npt.NDArray[Any]], exponent: float) -> list[npt.NDArray[Any]]:
     """Shares of tissue classes with crisper borders between them; their sum stays what it was."""
     powers = [share**exponent for share in classes]
     factor = sum(classes) / np.maximum(sum(powers), 1e-6)
     return [power * factor for power in powers]
 
 
-def _correlated(noise: Array, sigma_voxels: float) -> Array:
-    """White noise (channel, x, y, z) blurred, and of unit variance again."""
-    blurred: Array = ndimage.gaussian_filter(noise, (0, *[sigma_voxels] * 3))
-    return blurred / blurred.std()
+def _translation(shift_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift_mm
+    return matrix
 
 
 def _position(rng: np.random.Generator) -> npt.NDArray[np.float64]:

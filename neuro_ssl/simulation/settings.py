@@ -39,8 +39,8 @@ def check(settings: dict[str, Any]) -> None:
     require(len(ages) == 2 and 18 <= ages[0] <= ages[1] <= 100, "age_range", "[youngest, oldest] from 18 to 100")
     if settings["alzheimers_fraction"] > 0 and ages[1] < ALZHEIMERS_ONSET_YEARS:
         raise InputError(
-            f"age_range={_shown(ages)} has nobody of {ALZHEIMERS_ONSET_YEARS:g} or older who could have Alzheimer's disease; "
-            "set alzheimers_fraction=0"
+            f"age_range={_shown(ages)} has nobody of {ALZHEIMERS_ONSET_YEARS:g} or older who could have Alzheimer's "
+            "disease; set alzheimers_fraction=0"
         )
 
 

@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 from neuro_ssl.simulation.atlas import load_atlas
 from neuro_ssl.simulation.cohort import Session, Subject, plan_cohort
 from neuro_ssl.simulation.deformation import random_field
-from neuro_ssl.simulation.effects import TEACHING, Effects, RealisticEffects, phenotype
+from neuro_ssl.simulation.effects import TEACHING, RealisticEffects
 from neuro_ssl.simulation.image import lesion_map, simulate_scan
+from neuro_ssl.simulation.phenotype import phenotype
 
 SUBJECT = Subject(seed=0, index=0, sessions=(Session(60.0),), sex="F", diagnosis="CN", nihss=None)
 PLAN = {"n_sites": 3, "follow_up_fraction": 0.2, "alzheimers_fraction": 0.15, "stroke_fraction": 0.15}
