@@ -18,10 +18,15 @@ class SimulateConfig:
     seed: int = MISSING
     spacing_mm: float = MISSING
     n_sites: int = MISSING
+    scanners_per_site: int = MISSING
+    field_strengths: list[float] = MISSING
     follow_up_fraction: float = MISSING
+    n_follow_ups: int = MISSING
+    retest_fraction: float = MISSING
     alzheimers_fraction: float = MISSING
     stroke_fraction: float = MISSING
     age_range: list[float] = MISSING
+    effects: Any = MISSING
     n_jobs: int = MISSING
     overwrite: bool = MISSING
 
@@ -86,6 +91,7 @@ class TrainConfig:
     task: Any = MISSING
     sampling: Any = MISSING
     optimizer: Any = MISSING
+    acceleration: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
 

@@ -28,6 +28,7 @@ SUPPLIED = {
     "views": (),
     "sampling": (),
     "optimizer": (),
+    "acceleration": (),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
@@ -42,7 +43,7 @@ def main(cfg: TrainConfig) -> None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, ViewExamples
+    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, Throughput, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
@@ -109,7 +110,8 @@ def main(cfg: TrainConfig) -> None:
 
     # Trainer
     checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
-    callbacks = [checkpoints, Health(store.manifest["scan_id"]), Progress()]
+    # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
+    callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
     if pretraining:
         callbacks += [ViewExamples(run.path), Reconstructions(run.path)]
     trainer = build(
@@ -120,6 +122,7 @@ def main(cfg: TrainConfig) -> None:
         **TRAINER,
     )
     refuse_sweep_over_devices(trainer)
+    build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
     with run.locked(trainer.is_global_zero):

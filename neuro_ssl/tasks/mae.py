@@ -28,6 +28,7 @@ class MAE(Pretraining):
     """
 
     n_views: ClassVar[int] = 1
+    views_per_scan: ClassVar[int] = 0
     measures: ClassVar[tuple[str, ...]] = ("loss",)
     # Tokens' means share most of their direction, and nothing pushes them apart, without that reconstruction suffers.
     likeness_warns: ClassVar[bool] = False

@@ -32,6 +32,7 @@ class Pretraining(L.LightningModule):
 
     Attributes:
         n_views: of each volume.
+        views_per_scan: how many of them the encoder is shown whole (see `callbacks.Throughput`).
         measures: what `measure` returns for the log, `loss` among them.
         likeness_warns: whether embeddings that are all alike tell of a failure, which `Health` then warns of.
         covariates: labels that pretraining learns from: columns of the manifest, and their bandwidths.
@@ -41,6 +42,7 @@ class Pretraining(L.LightningModule):
     stage: ClassVar[str] = "pretraining"
     best: ClassVar[dict[str, Any]] = {}
     n_views: ClassVar[int]
+    views_per_scan: ClassVar[int]
     measures: ClassVar[tuple[str, ...]]
     likeness_warns: ClassVar[bool] = True
     covariates: Mapping[str, float] = MappingProxyType({})

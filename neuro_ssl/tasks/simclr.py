@@ -31,6 +31,7 @@ class SimCLR(Pretraining):
     """
 
     n_views: ClassVar[int] = 2
+    views_per_scan: ClassVar[int] = 2
     measures: ClassVar[tuple[str, ...]] = ("loss", "contrastive_accuracy")
 
     def __init__(
