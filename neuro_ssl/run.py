@@ -47,9 +47,13 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
+    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
 }
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+ELSEWHERE_IN = {
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
+    "encoder": {"checkpoint_stages"},
+    "optimizer": {"fused"},
+}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -67,7 +71,8 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
     if identity.get("micro_batch_size") is None:
         identity.pop("micro_batch_size", None)
-    identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    for component, elsewhere in ELSEWHERE_IN.items():
+        identity[component] = {key: value for key, value in config[component].items() if key not in elsewhere}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
@@ -93,7 +98,6 @@ def describe_run(
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
         "stage": task.stage,
         "task": choices["task"],
@@ -110,6 +114,15 @@ def describe_run(
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
+        **environment(),
+        "config": config,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         **_commit(),
         "hardware": {
@@ -117,7 +130,6 @@ def describe_run(
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config": config,
     }
 
 

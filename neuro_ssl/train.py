@@ -28,6 +28,7 @@ SUPPLIED = {
     "views": (),
     "sampling": (),
     "optimizer": (),
+    "acceleration": (),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
@@ -42,12 +43,13 @@ def main(cfg: TrainConfig) -> None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
+    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Throughput, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
@@ -79,6 +81,8 @@ def main(cfg: TrainConfig) -> None:
     task_name = choices()["task"]
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
+    if isinstance(encoder, Encoder):
+        encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
     if run.finished:
@@ -106,7 +110,8 @@ def main(cfg: TrainConfig) -> None:
 
     # Trainer
     checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
-    callbacks = [checkpoints, Health(store.manifest["scan_id"]), Progress()]
+    # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
+    callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
     if pretraining:
         callbacks.append(ViewExamples(run.path))
     trainer = build(
@@ -117,6 +122,7 @@ def main(cfg: TrainConfig) -> None:
         **TRAINER,
     )
     refuse_sweep_over_devices(trainer)
+    build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
     with run.locked(trainer.is_global_zero):
@@ -125,9 +131,9 @@ def main(cfg: TrainConfig) -> None:
             run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
             run.write_splits(store.manifest)
             leakage.seen.write(run.path)
-            print(
-                f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}\n  {leakage}"
-            )
+            going_on = ", going on from its last checkpoint" if resume_from else ""
+            divided = f"; {data['split']}" if data["split"] else ""
+            print(f"{run.path}{going_on}\n  {datamodule}{divided}\n  {leakage}")
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:
             logger.log_hyperparams(config)

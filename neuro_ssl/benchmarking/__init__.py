@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, each a function that returns rows of a table."""
+"""What a step, its parts and the whole of pretraining cost, beside the paper's way of doing the same."""

@@ -47,6 +47,7 @@ class SimCLR(L.LightningModule):
     best: ClassVar[dict[str, Any]] = {}
     # Labels that pretraining learns from: columns of the manifest, and their bandwidths.
     covariates: Mapping[str, float] = MappingProxyType({})
+    views_per_scan: ClassVar[int] = 2
 
     def __init__(
         self,
