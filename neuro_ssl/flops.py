@@ -37,7 +37,7 @@ def training_flops(encoder: nn.Module, shape: Sequence[int]) -> int:
     """Floating-point operations of forward and backward of one volume, multiplication and addition counted as two.
 
     Those of convolutions and matrix products, which are next to all; counted, not run: on tensors without content. What
-    is computed twice to save memory counts once, where the encoder recomputes in training mode alone.
+    an encoder computes twice to save memory (its `checkpoint_stages`) counts once.
 
     Args:
         encoder: volume (batch, 1, z, y, x) → features.
@@ -48,6 +48,8 @@ def training_flops(encoder: nn.Module, shape: Sequence[int]) -> int:
     for p in encoder.parameters():
         memo[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad)
     hollow = copy.deepcopy(encoder, memo).eval()
+    if hasattr(hollow, "checkpoint_stages"):
+        hollow.checkpoint_stages = 0
     assert all(t.is_meta for t in itertools.chain(hollow.parameters(), hollow.buffers()))
     with FlopCounterMode(display=False) as counter, torch.enable_grad(), torch.autocast("cpu", enabled=False):
         features: Tensor = hollow(torch.empty(1, 1, *shape, device="meta"))
