@@ -196,6 +196,6 @@ def test_compiles_whole_with_its_backward_pass(name, checkpoint_stages):
 
 
 @pytest.mark.slow
-@over(FAMILIES)
+@pytest.mark.parametrize("name", ["resnet10", "sfcn", "vit_small"])
 def test_compiles_to_machine_code(name):
     compiled_equals_plain(name, "inductor")
