@@ -155,7 +155,7 @@ def test_every_command_of_the_readme_composes(words):
         check_components(cfg, SUPPLIED if module.endswith("train") else {}, optional=["views"])
 
 
-@pytest.mark.parametrize("name", ["simulate", "preprocess", "store", "quality", "train", "report"])
+@pytest.mark.parametrize("name", ["simulate", "preprocess", "store", "quality", "train", "report", "benchmark"])
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (
         "import sys, time; start = time.process_time()\n"
