@@ -1,16 +1,19 @@
-"""What each encoder costs on the paper's grid: features, parameters, operations, and memory for the backward pass.
+"""What each encoder costs on the paper's grid: features, parameters, operations, and memory of a training step.
 
     python experiments/encoders/cost.py
 
 Counted on tensors without data, where shapes are known and nothing is computed: the same on every machine.
 """
 
-from itertools import pairwise
+import weakref
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from neuro_ssl.config import CONF_DIR, build
@@ -24,47 +27,64 @@ ROWS = [
 ]
 
 
-def forward_flops(encoder: Encoder) -> int:
+class Peak(TorchDispatchMode):
+    """Follows the bytes of all tensors that operations make, while they live; operations' own workspaces are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, int] = {}
+        self.now = self.highest = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                if storage._cdata not in self.live:
+                    self.live[storage._cdata] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self.died, storage._cdata)
+        self.highest = max(self.highest, self.now)
+        return result
+
+    def died(self, storage: int) -> None:
+        """A storage was given back."""
+        self.now -= self.live.pop(storage)
+
+
+def forward_flops(parameters: dict[str, Any]) -> int:
     """Operations of one volume's forward pass; a multiplication with its addition is two."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        encoder(torch.empty(SHAPE))
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build(parameters)(torch.empty(SHAPE))
     return counter.get_total_flops()
 
 
-def kept_bytes(encoder: Encoder) -> int:
-    """Bytes that one volume's forward pass in float32 keeps for the backward pass, parameters left out."""
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage._cdata] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        features = encoder(torch.empty(SHAPE))
-    del features
-    return sum(storage.nbytes() for storage in kept.values())
+def step_bytes(encoder: Encoder) -> int:
+    """The most that one volume's forward and backward pass hold at once, in float32, parameters left out."""
+    volume = torch.empty(SHAPE)
+    for parameter in encoder.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    with Peak() as peak:
+        encoder(volume).sum().backward()
+    return peak.highest
 
 
 def main() -> None:
     """Print the table."""
-    print("| encoder | features | parameters (M) | forward (TFLOP) | memory (GB) | with 1 stage | 2 | 3 |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| encoder | features | parameters (M) | forward (TFLOP) | memory (GB) | 1 stage twice | 2 | 3 | all |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, options in ROWS:
         parameters = yaml.safe_load((Path(CONF_DIR) / "encoder" / f"{name}.yaml").read_text()) | options
-        with torch.device("meta"):
-            encoder = build(parameters).train()
-            teraflops = forward_flops(encoder) / 1e12
-        millions = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
-        with FakeTensorMode():  # which, unlike the meta device, takes the fused attention that a processor takes
-            kept = [kept_bytes(build(parameters | {"checkpoint_stages": n}).train()) / 1e9 for n in range(4)]
-        # The backward pass meets either all that was kept, or at its end the stages computed again, one at a time.
-        stages = [before - after for before, after in pairwise(kept)]
-        peaks = [max([kept[n], *stages[:n]]) for n in range(4)]
         label = ", ".join([f"`{name}`", *(f"`{key}={value}`" for key, value in options.items())])
-        memory = " | ".join(f"{gigabytes:.2f}" for gigabytes in peaks)
-        print(f"| {label} | {encoder.embed_dim} | {millions:.1f} | {teraflops:.3f} | {memory} |")
+        with FakeTensorMode():  # which, unlike the meta device, takes the fused attention that a processor takes
+            encoder = build(parameters).train()
+            gigabytes = []
+            for n_stages in (0, 1, 2, 3, len(encoder.stages())):
+                encoder.recompute_first(n_stages)
+                gigabytes.append(f"{step_bytes(encoder) / 1e9:.2f}")
+        millions = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
+        teraflops = forward_flops(parameters) / 1e12
+        print(f"| {label} | {encoder.embed_dim} | {millions:.1f} | {teraflops:.3f} | {' | '.join(gigabytes)} |")
 
 
 if __name__ == "__main__":
