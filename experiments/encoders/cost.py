@@ -28,7 +28,7 @@ ROWS = [
 
 
 class Peak(TorchDispatchMode):
-    """Follows the bytes of all tensors that operations make, while they live; operations' own workspaces are left out."""
+    """Follows the bytes of all tensors that operations make, while they live; their own workspaces are left out."""
 
     def __init__(self) -> None:
         super().__init__()
