@@ -47,9 +47,11 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
+    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
 }
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"}
+ELSEWHERE_ENCODER = {"checkpoint_stages"}
+ELSEWHERE_OPTIMIZER = {"fused"}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -59,12 +61,17 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
 
     Args:
         task: name of the task.
-        config: the resolved configuration.
+        config: the resolved configuration; its `micro_batch_size` counts unless it is null, for encoders that
+            normalise over what they see at once.
         data: `identity` of the volume store.
         weights: what the encoder starts from.
     """
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    if identity.get("micro_batch_size") is None:
+        identity.pop("micro_batch_size", None)
     identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    identity["encoder"] = {key: value for key, value in config["encoder"].items() if key not in ELSEWHERE_ENCODER}
+    identity["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in ELSEWHERE_OPTIMIZER}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
@@ -90,7 +97,6 @@ def describe_run(
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
         "stage": task.stage,
         "task": choices["task"],
@@ -103,9 +109,19 @@ def describe_run(
         },
         "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
         "leakage": leakage,
+        "covariates": list(getattr(task, "covariates", ())),  # labels that pretraining learnt from
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
+        **environment(),
+        "config": config,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         **_commit(),
         "hardware": {
@@ -113,7 +129,6 @@ def describe_run(
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config": config,
     }
 
 

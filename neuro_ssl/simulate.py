@@ -1,6 +1,6 @@
 """`python -m neuro_ssl.simulate`: a simulated cohort with planted effects, written as a BIDS dataset."""
 
-from neuro_ssl.config import entry_point, plain
+from neuro_ssl.config import build, check_components, entry_point, plain
 from neuro_ssl.schemas import SimulateConfig
 
 
@@ -9,8 +9,9 @@ def main(cfg: SimulateConfig) -> None:
     """Write the cohort, or what is missing of it."""
     from neuro_ssl.simulation import simulate_cohort
 
-    arguments = plain(cfg)
-    simulate_cohort(**{name: value for name, value in arguments.items() if name not in ("debug", "data_dir")})
+    check_components(cfg, {"effects": ()})
+    arguments = {name: value for name, value in plain(cfg).items() if name not in ("debug", "data_dir")}
+    simulate_cohort(**arguments | {"effects": build(arguments["effects"])})
 
 
 if __name__ == "__main__":

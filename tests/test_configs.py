@@ -73,6 +73,8 @@ def test_yaml_lists_every_parameter_with_its_default(node):
 
 # Parameters in which files differ from the constructor on purpose: that is what the choice is about.
 CHOSEN = {
+    "ResNet3D": ("depth",),
+    "ViT3D": ("width", "n_heads"),
     "Supervised": ("target", "classes", "unit", "leave_out"),
     "BIDSDataset": ("cohort", "grid", "mask_derivative", "columns", "values", "parts", "shared_subjects"),
     "FileDataset": ("cohort", "images", "tables", "values"),
@@ -126,7 +128,7 @@ def test_every_command_of_the_readme_composes(words):
         check_components(cfg, SUPPLIED if module.endswith("train") else {}, optional=["views"])
 
 
-@pytest.mark.parametrize("name", ["simulate", "preprocess", "store", "quality", "train", "report"])
+@pytest.mark.parametrize("name", ["simulate", "preprocess", "store", "quality", "train", "report", "benchmark"])
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (
         "import sys, time; start = time.process_time()\n"

@@ -122,9 +122,10 @@ class Leakage(BaseModel):
 
     verdict: Verdict
     n_subjects: dict[str, int]
+    cohorts: list[str] = []  # that the weights name, where the verdict is unknown
 
     def __str__(self) -> str:
-        return describe(self.verdict, self.n_subjects)
+        return describe(self.verdict, self.n_subjects, self.cohorts)
 
 
 class Results(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from neuro_ssl import __version__
 from neuro_ssl.simulation.cohort import Subject
+from neuro_ssl.simulation.scanner import description, scanner_name, site_name
 
 RECORD = "simulation.json"
 MASKS = "derivatives/masks"
@@ -19,8 +20,8 @@ Simulated brain MRI
 
 Nobody was scanned. Every image here was computed by `python -m neuro_ssl.simulate` (package neuro_ssl) from one
 real anatomy, the ICBM 152 non-linear symmetric template of 2009, with planted effects of age, sex, Alzheimer's
-disease and stroke. Their sizes are listed in the package's `neuro_ssl/simulation/effects.py`; the settings of this
-dataset are in `simulation.json`. Anything computed from these images must be called simulated.
+disease and stroke. The settings of this dataset, with the size of every effect, are in `simulation.json`; the package's
+`neuro_ssl/simulation/effects.py` says what each means. Anything computed from these images must be called simulated.
 
 derivatives/masks holds the brain masks (brain tissue with the fluid in and around it).
 
@@ -42,12 +43,27 @@ _AGE = {"Description": "Age, simulated", "Units": "year"}
 _PARTICIPANTS = {
     "age": _AGE | {"Description": "Age at the first session, simulated"},
     "sex": {"Description": "Simulated sex", "Levels": {"F": "female", "M": "male"}},
-    "site": {"Description": "Simulated site: one scanner and protocol each"},
+    "site": {"Description": "Site of the first session, simulated"},
     "diagnosis": {
         "Description": "Simulated diagnosis, the same at all sessions",
         "Levels": {"CN": "cognitively normal", "AD": "Alzheimer's disease", "stroke": "stroke with a visible lesion"},
     },
     "nihss": {"Description": "Stroke severity by the NIH Stroke Scale, 1 to 25; n/a without a stroke"},
+}
+_SESSIONS = {
+    "age": _AGE,
+    "visit": {
+        "Description": "Why the subject came",
+        "Levels": {
+            "baseline": "the first session",
+            "retest": "again within days, the anatomy unchanged",
+            "follow-up": "again after years",
+        },
+    },
+    "days": {"Description": "Days since the baseline", "Units": "day"},
+    "site": {"Description": "Simulated site; another than the participant's where they travelled for a retest"},
+    "scanner": {"Description": "Simulated scanner, as DeviceSerialNumber in the image's JSON file"},
+    "field_strength": {"Description": "Strength of the scanner's magnet", "Units": "T"},
 }
 
 
@@ -61,7 +77,7 @@ def scan_names(subject: Subject, session: int) -> tuple[str, str]:
 def root_texts(subjects: Sequence[Subject]) -> dict[str, str]:
     """The text files outside the subjects' folders: path within the dataset → content."""
     people = (
-        (f"sub-{s.label}", s.session_ages_years[0], s.sex, f"site-{s.site + 1}", s.diagnosis, s.nihss or "n/a")
+        (f"sub-{s.label}", s.sessions[0].age_years, s.sex, site_name(s.sessions[0]), s.diagnosis, s.nihss or "n/a")
         for s in subjects
     )
     description = {
@@ -79,7 +95,7 @@ def root_texts(subjects: Sequence[Subject]) -> dict[str, str]:
         ".bidsignore": f"{RECORD}\n",
         "participants.tsv": _table(("participant_id", "age", "sex", "site", "diagnosis", "nihss"), people),
         "participants.json": as_json(_PARTICIPANTS),
-        "sessions.json": as_json({"age": _AGE}),
+        "sessions.json": as_json(_SESSIONS),
         f"{MASKS}/dataset_description.json": as_json(masks),
         f"{MASKS}/README": _MASKS_README,
     }
@@ -87,12 +103,15 @@ def root_texts(subjects: Sequence[Subject]) -> dict[str, str]:
 
 def subject_texts(subject: Subject) -> dict[str, str]:
     """The text files in a subject's folders: path within the dataset → content."""
-    sessions = ((f"ses-{number:02d}", age) for number, age in enumerate(subject.session_ages_years, start=1))
+    rows = (
+        (f"ses-{number:02d}", s.age_years, s.visit, s.days, site_name(s), scanner_name(s), s.field_tesla)
+        for number, s in enumerate(subject.sessions, start=1)
+    )
     folder = f"sub-{subject.label}"
-    texts = {f"{folder}/{folder}_sessions.tsv": _table(("session_id", "age"), sessions)}
-    for session in range(len(subject.session_ages_years)):
-        image, mask = scan_names(subject, session)
-        texts[image.replace(".nii.gz", ".json")] = as_json({"InstitutionName": f"site-{subject.site + 1}, simulated"})
+    texts = {f"{folder}/{folder}_sessions.tsv": _table(("session_id", *_SESSIONS), rows)}
+    for number, session in enumerate(subject.sessions):
+        image, mask = scan_names(subject, number)
+        texts[image.replace(".nii.gz", ".json")] = as_json(description(session))
         texts[mask.replace(".nii.gz", ".json")] = as_json({"Type": "Brain", "Sources": [f"bids::{image}"]})
     return texts
 

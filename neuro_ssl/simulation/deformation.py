@@ -8,26 +8,39 @@ import numpy as np
 import numpy.typing as npt
 
 from neuro_ssl.simulation.atlas import MEDIAL_TEMPORAL_SIGMA_MM, Array, Atlas
-from neuro_ssl.simulation.effects import Phenotype
+from neuro_ssl.simulation.effects import Effects
+from neuro_ssl.simulation.phenotype import Phenotype
 
 CENTRE_MM = (0.0, -18.0, 5.0)  # of head size: the middle of the brain
-INDIVIDUAL_MM = {45.0: 1.5, 18.0: 0.8}  # spacing of random control points: standard deviation of displacement
+CONTROL_MM = (45.0, 18.0)  # spacing of the random control points of individual shape
+FOLDS_CONTROL_MM = 9.0
 _CEREBELLUM_MM, _CEREBELLUM_SIGMA_MM = (0.0, -62.0, -36.0), 26.0
 _FRONTAL_MM, _FRONTAL_SIGMA_MM = (0.0, 42.0, 12.0), 28.0
 
 
-def atlas_coordinates(atlas: Atlas, traits: Phenotype, rng: np.random.Generator) -> Array:
+def atlas_coordinates(
+    atlas: Atlas,
+    traits: Phenotype,
+    effects: Effects,
+    rng: np.random.Generator,
+    shift_mm: npt.NDArray[np.float64],
+) -> Array:
     """Atlas voxel coordinates (3, x, y, z) that each voxel of the subject's image shows.
 
     Args:
         atlas: whose grid is also the image's.
         traits: size of the planted effects.
+        effects: size of individual shape.
         rng: of the subject's individual shape.
+        shift_mm: where the image's grid lies on the head, (x, y, z).
     """
     axes = _node_axes_mm(atlas)
     shape = atlas.ventricle_push.shape[1:]
     displacement_mm: Array = np.zeros((3, *shape), dtype=np.float32)
-    for control_mm, sd_mm in INDIVIDUAL_MM.items():
+    scales = list(zip(CONTROL_MM, effects.shape_mm, strict=True))
+    if effects.folds_mm:
+        scales.append((FOLDS_CONTROL_MM, effects.folds_mm))
+    for control_mm, sd_mm in scales:
         displacement_mm += sd_mm * random_field(shape, control_mm / (atlas.spacing_mm * atlas.node_step), rng, (3,))
 
     # A voxel shows what lies against the displacement of tissue, hence the minus signs.
@@ -45,8 +58,9 @@ def atlas_coordinates(atlas: Atlas, traits: Phenotype, rng: np.random.Generator)
 
     # Head size scales the finished shape, so that effects stay where they belong in a large or small head.
     positions = [
-        (centre + (axis.ravel().astype(np.float64) - centre) / traits.head_scale - axis.flat[0]) / atlas.spacing_mm
-        for axis, centre in zip(atlas.axes_mm, CENTRE_MM, strict=True)
+        (centre + (axis.ravel().astype(np.float64) + shift - centre) / traits.head_scale - axis.flat[0])
+        / atlas.spacing_mm
+        for axis, centre, shift in zip(atlas.axes_mm, CENTRE_MM, shift_mm, strict=True)
     ]
     coordinates = _interpolate(displacement_mm / np.float32(atlas.spacing_mm), [p / step for p in positions])
     for axis, position in enumerate(positions):

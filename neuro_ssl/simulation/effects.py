@@ -1,80 +1,154 @@
-"""What age, sex and disease do to a simulated brain: every planted number is here.
+"""What age, sex, disease and scanners do to a simulated brain: every planted number is a field of `Effects`.
 
-Sizes are chosen for teaching, not taken from a study: strong enough that a small network finds them in about
-ninety scans (atrophy is about twice that of real ageing), with a spread between subjects that leaves something to
-get wrong: from its own numbers a brain's age can be told to 4.3 years (MAE) and its sex with an AUROC of 0.99.
+`Effects` holds the sizes for teaching: chosen, not taken from a study, strong enough that a small network finds them in
+about ninety scans (ventricles grow about twice as much as real ones), with a spread between subjects that leaves
+something to get wrong: from its own numbers a brain's age can be told to 4.3 years (MAE) and its sex with an AUROC of
+0.99.
+`RealisticEffects` is nearer to what studies report; each number there says from where, or that it is chosen.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-import numpy as np
+from neuro_ssl.errors import InputError
 
-from neuro_ssl.simulation.cohort import Stream, Subject, random_stream
+Range = tuple[float, float]
 
-BRAIN_AGE_SD_YEARS = 4.0  # a subject's brain is older or younger than its age: brain age = age + N(0, this)
-VENTRICLE_MM = 8.0  # by how much ventricle walls are pushed outwards between 20 and 90, slowly at first: 70 ml
-VENTRICLE_SD_MM = 0.8  # of that, between subjects of one brain age
-HORN_MM = 0.8  # radius of the temporal horns
-CORTEX_START_MM, CORTEX_MM, CORTEX_SD_MM = -1.5, 4.0, 0.25  # depth to which sulci widen: at 20, gained until 90, spread
-
-HEAD_VOLUME_LOG, HEAD_VOLUME_SD_LOG = 0.10, 0.07  # log volume, men minus women, and spread: Cohen's d 1.4
-SHAPE_D = 2.0  # Cohen's d of each of the two shape scores between men and women
-CEREBELLUM_STRETCH = 0.08  # linear size of the cerebellum per unit of its score; men have the larger
-FRONTAL_STRETCH = 0.07  # width of the frontal lobes per unit of its score; women have the wider
-
-# At severity 1; severity is uniform in 0.6 to 1.4.
-ALZHEIMERS_HIPPOCAMPUS = 0.3  # linear shrinkage of the hippocampus across its axis
-ALZHEIMERS_HORN_MM = 3.5  # radius that the temporal horn beside it gains
-ALZHEIMERS_CORTEX_MM = 1.5  # sulcal widening of the medial temporal lobe
-ALZHEIMERS_VENTRICLE_MM = 1.0  # and of the ventricles everywhere
-
-LESION_ML_PER_NIHSS, LESION_SD_LOG = 3.0, 0.25  # lesion volume in ml = 3 · NIHSS · exp(N(0, 0.25))
+_NEVER_NEGATIVE = (
+    *("brain_age_sd_years", "ventricle_sd_mm", "cortex_sd_mm", "horn_mm", "lesion_ml_per_nihss"),
+    *("noise_3t", "bias_3t", "csf_3t", "gm_3t", "folds_mm", "texture", "grid_shift_mm"),
+)
 
 
-@dataclass(frozen=True)
-class Phenotype:
-    """How a brain differs from the template; millimetres are of the template.
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Sizes of all planted effects, for teaching; lengths are of the template, intensities relative to white matter.
 
     Attributes:
-        ventricle_mm: outward shift of the ventricle walls.
+        brain_age_sd_years: a subject's brain is older or younger than its age: brain age = age + N(0, this).
+        ventricle_mm: by how much ventricle walls are pushed outwards between 20 and 90, slowly at first.
+        ventricle_sd_mm: of that, between subjects of one brain age.
         horn_mm: radius of the temporal horns.
-        hippocampus_shrinkage: relative linear shrinkage of the hippocampi across their axes.
-        cortex_mm: depth to which sulci have widened.
-        medial_temporal_mm: further depth in the medial temporal lobe.
-        head_scale: linear size of the head, template = 1.
-        cerebellum_stretch: relative linear growth of the cerebellum.
-        frontal_stretch: relative growth of the frontal lobes' width.
-        lesion_ml: volume of the stroke lesion, in the subject's own size.
+        cortex_start_mm: depth to which sulci have widened at 20.
+        cortex_mm: what they gain until 90.
+        cortex_sd_mm: spread of the depth.
+        head_size_log: log of mean head volume; 0 is the template's, which is larger than most heads.
+        head_volume_log: log of head volume, men minus women.
+        head_volume_sd_log: its spread.
+        shape_d: Cohen's d of each of two shape scores between men and women.
+        cerebellum_stretch: linear size of the cerebellum per unit of its score; men have the larger.
+        frontal_stretch: width of the frontal lobes per unit of its score; women have the wider.
+        alzheimers_severity: at the baseline, uniform in this range; the next four are at severity 1.
+        alzheimers_hippocampus: linear shrinkage of the hippocampus across its axis.
+        alzheimers_horn_mm: radius that the temporal horn beside it gains.
+        alzheimers_cortex_mm: sulcal widening of the medial temporal lobe.
+        alzheimers_ventricle_mm: and of the ventricles everywhere.
+        alzheimers_progression: severity that a year adds.
+        lesion_ml_per_nihss: lesion volume in ml = this · NIHSS · exp(N(0, lesion_sd_log)).
+        lesion_sd_log: see there.
+        csf, gm, scalp: range over scanners of the intensity of fluid and grey matter; of a factor on everything outside
+            the brain.
+        bias: range of the standard deviation of the log of the receive field.
+        noise: range of the standard deviation of each of the two channels.
+        noise_3t, bias_3t, csf_3t, gm_3t: factors on these at 3 T.
+        shape_mm: standard deviation of the displacements that make each head its own, 45 and 18 mm apart.
+        folds_mm: the same, 9 mm apart: other folds.
+        sharpness: exponent on the tissue probabilities: 1 shows the template, an average of 152 brains; more, crisp
+            borders.
+        interpolation: degree of the spline that carries the anatomy over to the voxels: 1 blurs, 3 hardly.
+        texture: standard deviation of a brain's own intensity pattern.
+        grid_shift_mm: standard deviation of where a session's voxel grid lies on the head.
     """
 
-    ventricle_mm: float
-    horn_mm: float
-    hippocampus_shrinkage: float
-    cortex_mm: float
-    medial_temporal_mm: float
-    head_scale: float
-    cerebellum_stretch: float
-    frontal_stretch: float
-    lesion_ml: float
+    brain_age_sd_years: float = 4.0
+    ventricle_mm: float = 8.0  # 70 ml
+    ventricle_sd_mm: float = 0.8
+    horn_mm: float = 0.8
+    cortex_start_mm: float = -1.5
+    cortex_mm: float = 4.0
+    cortex_sd_mm: float = 0.25
+    head_size_log: float = 0.0
+    head_volume_log: float = 0.10  # with the spread: Cohen's d 1.4
+    head_volume_sd_log: float = 0.07
+    shape_d: float = 2.0
+    cerebellum_stretch: float = 0.08
+    frontal_stretch: float = 0.07
+    alzheimers_severity: Range = (0.6, 1.4)
+    alzheimers_hippocampus: float = 0.3
+    alzheimers_horn_mm: float = 3.5
+    alzheimers_cortex_mm: float = 1.5
+    alzheimers_ventricle_mm: float = 1.0
+    alzheimers_progression: float = 0.0
+    lesion_ml_per_nihss: float = 3.0
+    lesion_sd_log: float = 0.25
+    csf: Range = (0.18, 0.30)
+    gm: Range = (0.62, 0.74)
+    scalp: Range = (0.8, 1.3)
+    bias: Range = (0.03, 0.08)
+    noise: Range = (0.015, 0.035)
+    # Twice the field is twice the signal in theory; the best of it is lost to longer T1 and faster read-out: chosen.
+    noise_3t: float = 0.6
+    bias_3t: float = 1.5  # shorter waves in the head: chosen
+    # T1 of white and grey matter: 646 and 1197 ms at 1.5 T, 838 and 1607 ms at 3 T (Wright et al. 2008, MPRAGE); where
+    # T1 weighting is strong, signals go with 1/T1, and fluid keeps its T1: 838 / 646, and 838 / 1607 · 1197 / 646.
+    csf_3t: float = 1.3
+    gm_3t: float = 0.97
+    shape_mm: Range = (1.5, 0.8)
+    folds_mm: float = 0.0
+    sharpness: float = 1.0
+    interpolation: Literal[1, 3] = 1
+    texture: float = 0.025
+    grid_shift_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no brain or scanner can have.
+
+        Raises:
+            InputError: naming the size, its range and its value.
+        """
+        for name, value in asdict(self).items():
+            if isinstance(value, tuple | list):
+                if len(value) != 2 or min(value) < 0 or (name != "shape_mm" and value[0] > value[1]):
+                    raise InputError(f"effects.{name} must be two numbers, 0 or more, in order; got {list(value)}")
+            elif value < 0 and (name.endswith("_sd_log") or name in _NEVER_NEGATIVE):
+                raise InputError(f"effects.{name} must be 0 or more, got {value}")
+        if not 0.5 <= self.sharpness <= 10:
+            raise InputError(f"effects.sharpness must be from 0.5 to 10, got {self.sharpness}")
 
 
-def phenotype(subject: Subject, session: int) -> Phenotype:
-    """The brain of `subject` at `session` (from 0): the same person at each, older by the interval."""
-    rng = random_stream(subject.seed, Stream.TRAITS, subject.index)
-    brain_age, ventricle, cortex, head, cerebellum, frontal, lesion = rng.standard_normal(7)
-    severity = rng.uniform(0.6, 1.4) if subject.diagnosis == "AD" else 0.0
-    male = 0.5 if subject.sex == "M" else -0.5
-    ageing = (subject.session_ages_years[session] + BRAIN_AGE_SD_YEARS * brain_age - 20) / 70  # 0 at 20, 1 at 90
-    # Real ventricles accelerate; the floor keeps the curve monotone for brains younger than 20.
-    ventricle_ageing = ageing * (0.4 + 0.6 * max(ageing, 0.0))
-    return Phenotype(
-        ventricle_mm=VENTRICLE_MM * ventricle_ageing + VENTRICLE_SD_MM * ventricle + ALZHEIMERS_VENTRICLE_MM * severity,
-        horn_mm=HORN_MM + ALZHEIMERS_HORN_MM * severity,
-        hippocampus_shrinkage=ALZHEIMERS_HIPPOCAMPUS * severity,
-        cortex_mm=CORTEX_START_MM + CORTEX_MM * ageing + CORTEX_SD_MM * cortex,
-        medial_temporal_mm=ALZHEIMERS_CORTEX_MM * severity,
-        head_scale=float(np.exp((HEAD_VOLUME_LOG * male + HEAD_VOLUME_SD_LOG * head) / 3)),
-        cerebellum_stretch=CEREBELLUM_STRETCH * (SHAPE_D * male + cerebellum),
-        frontal_stretch=FRONTAL_STRETCH * (-SHAPE_D * male + frontal),
-        lesion_ml=LESION_ML_PER_NIHSS * (subject.nihss or 0) * float(np.exp(LESION_SD_LOG * lesion)),
-    )
+@dataclass(frozen=True, kw_only=True)
+class RealisticEffects(Effects):
+    """Sizes nearer to real ones; what is not listed here is as in `Effects`.
+
+    `experiments/simulated_cohort` measures what they come to in images.
+    """
+
+    brain_age_sd_years: float = 5.0  # chosen
+    ventricle_mm: float = 5.0  # 15 ml from 30 to 80: 0.3 ml a year (healthy men of 21 to 70; Pfefferbaum et al. 1994)
+    ventricle_sd_mm: float = 1.5  # chosen
+    # Tissue falls by 3 % from 30 to 55 and 9 % from 55 to 80. Brains lose 0.2 % a year at 35 and 0.5 % from 60 on (56
+    # longitudinal studies; Hedman et al. 2012), a little more.
+    cortex_start_mm: float = -1.2
+    cortex_mm: float = 2.7
+    cortex_sd_mm: float = 0.4  # chosen
+    head_size_log: float = -0.25  # 1.47 l; 1.47 l in men and 1.29 l in women (Matsumae et al. 1996)
+    shape_d: float = 0.3  # chosen; d of size stays, 1.4
+    alzheimers_hippocampus: float = 0.13  # 24 % of its volume (Shi et al. 2009)
+    alzheimers_horn_mm: float = 2.0  # chosen, as the next
+    alzheimers_cortex_mm: float = 0.8
+    alzheimers_progression: float = 0.13  # 3 % of the hippocampus a year more than in health (Barnes et al. 2009)
+    # 3 ml a point is within what is seen in minor strokes (medians 7 to 24 ml at 0 to 5 points; Yaghi et al. 2017); the
+    # spread gives a correlation with NIHSS of about 0.6, as acute lesions have (0.56; Lövblad et al. 1997).
+    lesion_sd_log: float = 0.9
+    # How the images look: chosen so that 40 heads of IXI at 2 mm have the like spectrum.
+    csf: Range = (0.20, 0.35)
+    gm: Range = (0.64, 0.78)
+    noise: Range = (0.03, 0.05)
+    shape_mm: Range = (3.0, 1.0)
+    folds_mm: float = 1.0
+    sharpness: float = 3.0
+    interpolation: Literal[1, 3] = 3
+    grid_shift_mm: float = 3.0
+
+
+TEACHING = Effects()

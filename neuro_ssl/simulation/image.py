@@ -1,6 +1,6 @@
 """A T1w scan of one subject at one session: contrast, lesion, shape, then what the scanner adds."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -12,66 +12,37 @@ from scipy.spatial.transform import Rotation
 from neuro_ssl.simulation.atlas import Array, Atlas
 from neuro_ssl.simulation.cohort import Stream, Subject, random_stream
 from neuro_ssl.simulation.deformation import atlas_coordinates, random_field
-from neuro_ssl.simulation.effects import Phenotype, phenotype
+from neuro_ssl.simulation.effects import TEACHING, Effects
+from neuro_ssl.simulation.phenotype import Phenotype, phenotype
+from neuro_ssl.simulation.scanner import Scanner
 
-ORIENTATIONS = ("RAS", "LAS", "PSR")  # how sites store their arrays, in turn
 LESION_INTENSITY = 0.35  # white matter is 1, fluid about 0.25: an old infarct
 
 
-@dataclass(frozen=True)
-class Site:
-    """One scanner and protocol; intensities are relative to white matter.
-
-    Attributes:
-        orientation: axis order of its files.
-        scale: stored value of white matter.
-        csf, gm, scalp: intensity of fluid and grey matter; factor on everything outside the brain.
-        bias: standard deviation of the log of the receive field.
-        noise: standard deviation of each of the two channels.
-    """
-
-    orientation: str
-    scale: float
-    csf: float
-    gm: float
-    scalp: float
-    bias: float
-    noise: float
-
-    @classmethod
-    def of(cls, subject: Subject) -> "Site":
-        """The site that scans `subject`."""
-        rng = random_stream(subject.seed, Stream.SITE, subject.site)
-        return cls(
-            orientation=ORIENTATIONS[subject.site % len(ORIENTATIONS)],
-            scale=float(np.exp(rng.uniform(np.log(200), np.log(4000)))),
-            csf=rng.uniform(0.18, 0.30),
-            gm=rng.uniform(0.62, 0.74),
-            scalp=rng.uniform(0.8, 1.3),
-            bias=rng.uniform(0.03, 0.08),
-            noise=rng.uniform(0.015, 0.035),
-        )
-
-
-def simulate_scan(atlas: Atlas, subject: Subject, session: int) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    """The T1w image (int16) and brain mask (uint8) of `subject` at `session` (from 0), as the site stores them."""
-    traits = phenotype(subject, session)
-    site = Site.of(subject)
+def simulate_scan(
+    atlas: Atlas, subject: Subject, session: int, effects: Effects = TEACHING
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """The T1w image (int16) and brain mask (uint8) of `subject` at `session` (from 0), as the scanner stores them."""
+    traits = phenotype(subject, session, effects)
+    scanner = Scanner.of(subject.sessions[session], subject.seed, effects)
+    shift_mm = effects.grid_shift_mm * random_stream(
+        subject.seed, Stream.PLANNING, subject.index, session
+    ).standard_normal(3)
     anatomy_rng = random_stream(subject.seed, Stream.ANATOMY, subject.index)
-    coordinates = atlas_coordinates(atlas, traits, anatomy_rng)
-    template = _template_image(atlas, traits, site, anatomy_rng)
-    image = ndimage.map_coordinates(template, coordinates, order=1, mode="nearest")
+    coordinates = atlas_coordinates(atlas, traits, effects, anatomy_rng, shift_mm)
+    template = _template_image(atlas, traits, scanner, effects, anatomy_rng)
+    image = ndimage.map_coordinates(template, coordinates, order=effects.interpolation, mode="nearest")
     mask = ndimage.map_coordinates(atlas.brain.astype(np.uint8), coordinates, order=0, mode="nearest")
 
     rng = random_stream(subject.seed, Stream.SESSION, subject.index, session)
-    affine = _position(rng) @ atlas.affine
-    image *= np.exp(site.bias * random_field(image.shape, 70 / atlas.spacing_mm, rng))
+    affine = _position(rng) @ _translation(shift_mm) @ atlas.affine
+    image *= np.exp(scanner.bias * random_field(image.shape, 70 / atlas.spacing_mm, rng))
     # Magnitude of a complex signal: Rician noise, which lifts the air above zero.
-    noise = site.noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
-    image = np.hypot(image + noise[0], noise[1]) * (site.scale * np.exp(rng.normal(0, 0.1)))
+    noise = scanner.noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    image = np.hypot(image + noise[0], noise[1]) * (scanner.scale * np.exp(rng.normal(0, 0.1)))
     return (
-        _store(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, site.orientation),
-        _store(mask, affine, site.orientation),
+        _store(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, scanner.orientation),
+        _store(mask, affine, scanner.orientation),
     )
 
 
@@ -95,7 +66,9 @@ def lesion_map(atlas: Atlas, lesion_ml: float, rng: np.random.Generator) -> Arra
     return np.asarray(np.clip((edge_mm - distance_mm) / 2 + 0.5, 0, 1) * hemisphere, dtype=np.float32)
 
 
-def _template_image(atlas: Atlas, traits: Phenotype, site: Site, rng: np.random.Generator) -> Array:
+def _template_image(
+    atlas: Atlas, traits: Phenotype, scanner: Scanner, effects: Effects, rng: np.random.Generator
+) -> Array:
     """The noiseless image, white matter 1, in the atlas's shape and the subject's contrast and tissue."""
     widening_mm = traits.cortex_mm + traits.medial_temporal_mm * atlas.medial_temporal
     kept = special.expit((atlas.cortex_mm - widening_mm) / 0.6)
@@ -103,12 +76,27 @@ def _template_image(atlas: Atlas, traits: Phenotype, site: Site, rng: np.random.
     gm, wm = atlas.gm * kept, atlas.wm * kept
     inside = np.clip(atlas.depth_mm / atlas.spacing_mm + 0.5, 0, 1)
     csf = np.clip(inside - gm - wm, 0, 1)
-    image = site.csf * csf + site.gm * gm + wm + atlas.detail * kept + site.scalp * atlas.non_brain
-    image *= 1 + 0.025 * random_field(image.shape, 7 / atlas.spacing_mm, rng)
+    if effects.sharpness != 1:
+        csf, gm, wm = _sharpened((csf, gm, wm), effects.sharpness)
+    image = scanner.csf * csf + scanner.gm * gm + wm + atlas.detail * kept + scanner.scalp * atlas.non_brain
+    image *= 1 + effects.texture * random_field(image.shape, 7 / atlas.spacing_mm, rng)
     if traits.lesion_ml:
         lesion = lesion_map(atlas, traits.lesion_ml / traits.head_scale**3, rng)
         image += lesion * (LESION_INTENSITY - image)
     return np.asarray(np.maximum(image, 0), dtype=np.float32)
+
+
+def _sharpened(classes: Sequence[npt.NDArray[Any]], exponent: float) -> list[npt.NDArray[Any]]:
+    """Shares of tissue classes with crisper borders between them; their sum stays what it was."""
+    powers = [share**exponent for share in classes]
+    factor = sum(classes) / np.maximum(sum(powers), 1e-6)
+    return [power * factor for power in powers]
+
+
+def _translation(shift_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift_mm
+    return matrix
 
 
 def _position(rng: np.random.Generator) -> npt.NDArray[np.float64]:

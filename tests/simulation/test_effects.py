@@ -5,20 +5,24 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from neuro_ssl.simulation import effects
 from neuro_ssl.simulation.atlas import load_atlas
-from neuro_ssl.simulation.cohort import Subject, plan_cohort
+from neuro_ssl.simulation.cohort import Session, Subject, plan_cohort
 from neuro_ssl.simulation.deformation import random_field
-from neuro_ssl.simulation.effects import phenotype
+from neuro_ssl.simulation.effects import TEACHING, RealisticEffects
 from neuro_ssl.simulation.image import lesion_map, simulate_scan
+from neuro_ssl.simulation.phenotype import phenotype
 
-SUBJECT = Subject(seed=0, index=0, session_ages_years=(60.0,), sex="F", site=0, diagnosis="CN", nihss=None)
+SUBJECT = Subject(seed=0, index=0, sessions=(Session(60.0),), sex="F", diagnosis="CN", nihss=None)
 PLAN = {"n_sites": 3, "follow_up_fraction": 0.2, "alzheimers_fraction": 0.15, "stroke_fraction": 0.15}
 
 
 @pytest.fixture(scope="module")
 def atlas():
     return load_atlas(4.0)
+
+
+def at(*ages_years):
+    return tuple(map(Session, ages_years))
 
 
 def scan(atlas, subject, session=0):
@@ -38,7 +42,7 @@ def test_ventricles_grow_with_age(atlas):
     x, y, z = atlas.axes_mm
     centre = (np.abs(x) < 45) & (y > -65) & (y < 40) & (z > -10) & (z < 40) & (atlas.depth_mm > 18)
     for index in range(3):
-        subject = replace(SUBJECT, index=index, session_ages_years=ages)
+        subject = replace(SUBJECT, index=index, sessions=at(*ages))
         fluid_ml = []
         for session in range(len(ages)):
             image, inside, _ = scan(atlas, subject, session)
@@ -52,7 +56,7 @@ def test_sulci_widen_with_age(atlas):
     near_surface = (atlas.depth_mm > 2) & (atlas.depth_mm < 14)
 
     def surface_brightness(age):
-        image, inside, _ = scan(atlas, replace(SUBJECT, session_ages_years=(age,)))
+        image, inside, _ = scan(atlas, replace(SUBJECT, sessions=at(age)))
         return image[near_surface & inside].mean() / np.percentile(image[inside], 90)
 
     young, middle, old = (surface_brightness(age) for age in (25.0, 55.0, 85.0))
@@ -82,7 +86,7 @@ def test_what_a_stroke_darkens_grows_with_nihss(atlas):
 
 def test_men_have_larger_heads_and_other_proportions(atlas):
     woman, man = (scan(atlas, replace(SUBJECT, sex=sex))[2] for sex in "FM")
-    assert np.log(man / woman) == pytest.approx(effects.HEAD_VOLUME_LOG, abs=0.06)
+    assert np.log(man / woman) == pytest.approx(TEACHING.head_volume_log, abs=0.06)
 
     people = plan_cohort(400, seed=1, age_range=(20, 90), **PLAN)
     traits = {sex: [phenotype(person, 0) for person in people if person.sex == sex] for sex in "FM"}
@@ -92,13 +96,13 @@ def test_men_have_larger_heads_and_other_proportions(atlas):
         return (men.mean() - women.mean()) / np.sqrt((men.var() + women.var()) / 2)
 
     assert cohens_d("head_scale") == pytest.approx(1.43, abs=0.3)
-    assert cohens_d("cerebellum_stretch") == pytest.approx(effects.SHAPE_D, abs=0.35)
-    assert cohens_d("frontal_stretch") == pytest.approx(-effects.SHAPE_D, abs=0.35)
+    assert cohens_d("cerebellum_stretch") == pytest.approx(TEACHING.shape_d, abs=0.35)
+    assert cohens_d("frontal_stretch") == pytest.approx(-TEACHING.shape_d, abs=0.35)
 
 
 def test_alzheimers_takes_the_medial_temporal_lobe(atlas):
-    healthy, inside, _ = scan(atlas, replace(SUBJECT, session_ages_years=(75.0,)))
-    ill, _, _ = scan(atlas, replace(SUBJECT, session_ages_years=(75.0,), diagnosis="AD"))
+    healthy, inside, _ = scan(atlas, replace(SUBJECT, sessions=at(75.0)))
+    ill, _, _ = scan(atlas, replace(SUBJECT, sessions=at(75.0), diagnosis="AD"))
     loss = (healthy - ill) / np.median(healthy[inside])
     medial = loss[inside & (atlas.medial_temporal > 0.6)].mean()
     elsewhere = loss[inside & (atlas.medial_temporal < 0.01)].mean()
@@ -106,7 +110,7 @@ def test_alzheimers_takes_the_medial_temporal_lobe(atlas):
 
 
 def test_sites_store_other_axes_of_the_same_head(atlas):
-    stored = [simulate_scan(atlas, replace(SUBJECT, site=site), 0)[1] for site in range(3)]
+    stored = [simulate_scan(atlas, replace(SUBJECT, sessions=(Session(60.0, site=site),)), 0)[1] for site in range(3)]
     assert ["".join(nib.aff2axcodes(mask.affine)) for mask in stored] == ["RAS", "LAS", "PSR"]
     first, *others = (nib.as_closest_canonical(mask) for mask in stored)
     for other in others:
@@ -115,7 +119,7 @@ def test_sites_store_other_axes_of_the_same_head(atlas):
 
 
 def test_a_follow_up_shows_the_same_person_in_a_new_position(atlas):
-    subject = replace(SUBJECT, session_ages_years=(60.0, 63.0))
+    subject = replace(SUBJECT, sessions=at(60.0, 63.0))
     (first, mask, _), (second, later_mask, _) = scan(atlas, subject, 0), scan(atlas, subject, 1)
     stranger, stranger_mask, _ = scan(atlas, replace(subject, index=1))
     assert dice(mask, later_mask) > 0.99 > dice(mask, stranger_mask)
@@ -134,10 +138,10 @@ def test_random_fields_have_unit_variance():
 def test_a_larger_cohort_begins_with_the_smaller_one():
     few, many = (plan_cohort(n, seed=3, age_range=(20, 90), **PLAN) for n in (5, 200))
     assert many[:5] == few
-    assert all(min(s.session_ages_years) >= 55 for s in many if s.diagnosis == "AD")
+    assert all(s.sessions[0].age_years >= 55 for s in many if s.diagnosis == "AD")
     assert all((s.nihss is not None) == (s.diagnosis == "stroke") for s in many)
     shares = [np.mean([s.diagnosis == name for s in many]) for name in ("AD", "stroke")]
     assert shares == pytest.approx([0.15, 0.15], abs=0.02)
-    assert np.mean([len(s.session_ages_years) == 2 for s in many]) == pytest.approx(0.2, abs=0.02)
-    intervals = [np.diff(s.session_ages_years)[0] for s in many if len(s.session_ages_years) == 2]
+    assert np.mean([len(s.sessions) == 2 for s in many]) == pytest.approx(0.2, abs=0.02)
+    intervals = [s.sessions[1].age_years - s.sessions[0].age_years for s in many if len(s.sessions) == 2]
     assert min(intervals) >= 1.9 and max(intervals) <= 4.1
