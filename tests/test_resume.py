@@ -210,12 +210,15 @@ def wandb_history(run):
     return [record for record in records if record["type"] == "history"]
 
 
-def test_wandb_holds_the_whole_history_once(arguments, tmp_path, command, monkeypatch):
+def test_wandb_holds_the_whole_history_once_offline_without_a_key(arguments, tmp_path, command, monkeypatch, capsys):
     offline = [*arguments("from_scratch", tmp_path), "logger=wandb"]
     interrupted(monkeypatch, command, offline, step=7)
     wandb.finish()  # a killed process takes the tracker's run with it
+    capsys.readouterr()
     command("train", *offline)
     run = only_run(tmp_path)
+    assert f"wandb sync {run}/wandb/offline-run-*" in capsys.readouterr().out
+    assert len(list(run.glob("wandb/offline-run-*/run-*.wandb"))) == 1
     metrics = pd.read_csv(run / "metrics.csv")
     tracked = [
         (record["history"]["item"]["trainer/global_step"], name, value)
