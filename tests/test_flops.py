@@ -42,9 +42,12 @@ def test_of_a_frozen_encoder_only_forward():
     assert counted == by_hand(encoder, (16, 16, 16))[1]
 
 
-def test_a_compiled_encoder_counts_the_same():
+def test_a_compiled_or_recomputing_encoder_counts_the_same():
     encoder = ResNet3D(width=8)
     plain = training_flops(encoder, (16, 16, 16))
+    encoder.recompute_first(3)
+    assert training_flops(encoder, (16, 16, 16)) == plain
+    assert encoder.checkpoint_stages == 3
     Acceleration(compile=True, backend="eager", channels_last=True).apply(encoder, torch.device("cpu"))
     assert training_flops(encoder, (16, 16, 16)) == plain
 
