@@ -25,8 +25,8 @@ class NoViews(nn.Module):
 def measure_step(
     device: torch.device,
     shape_zyx: Sequence[int] = (76, 96, 96),
-    pairs: Sequence[int] = (4, 8),
-    micro_batch_size: int = 2,
+    pairs: Sequence[int] = (4,),
+    micro_batch_size: int = 1,
     width: int = 16,
     stem_strides: Sequence[int] = (1, 2),
     repeats: int = 3,
