@@ -49,9 +49,11 @@ ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
     *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
 }
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"}
-ELSEWHERE_ENCODER = {"checkpoint_stages"}
-ELSEWHERE_OPTIMIZER = {"fused"}
+ELSEWHERE_IN = {
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
+    "encoder": {"checkpoint_stages"},
+    "optimizer": {"fused"},
+}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -69,9 +71,8 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
     if identity.get("micro_batch_size") is None:
         identity.pop("micro_batch_size", None)
-    identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
-    identity["encoder"] = {key: value for key, value in config["encoder"].items() if key not in ELSEWHERE_ENCODER}
-    identity["optimizer"] = {key: value for key, value in config["optimizer"].items() if key not in ELSEWHERE_OPTIMIZER}
+    for component, elsewhere in ELSEWHERE_IN.items():
+        identity[component] = {key: value for key, value in config[component].items() if key not in elsewhere}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}

@@ -74,14 +74,14 @@ def _weights_cast_anew(device_type: str) -> torch.autocast:
 @contextmanager
 def unchanged_buffers(module: nn.Module) -> Iterator[None]:
     """What `module` keeps of the batches it sees, such as running statistics, stays as it is."""
-    buffers = [(m, name, buffer) for m in module.modules() for name, buffer in m.named_buffers(recurse=False)]
-    for owner, name, buffer in buffers:
-        setattr(owner, name, buffer.clone())
+    kept = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
+    for owner, buffers in kept:
+        owner._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
     try:
         yield
     finally:
-        for owner, name, buffer in buffers:
-            setattr(owner, name, buffer)
+        for owner, buffers in kept:
+            owner._buffers.update(buffers)
 
 
 def normalises_over_batch(module: nn.Module) -> bool:

@@ -138,6 +138,9 @@ def low_resolution_(image: Tensor, mask: Tensor, factor_B3: Tensor, *, boxed: bo
 def _mix(image: Tensor, mask: Tensor, weights_Bnn: list[Tensor], boxed: bool) -> Tensor:
     """Weighted means over the brain's voxels, by a matrix of weights for each axis (z, y, x).
 
+    Three matrix products are several times faster than convolutions, on a CPU as well, and a matrix may differ from
+    sample to sample.
+
     Args:
         boxed: sample by sample within the box that holds the brain, without axes along which nothing changes. A CPU
             takes half as long so; an accelerator would wait for the boxes.

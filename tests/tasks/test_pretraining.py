@@ -48,7 +48,8 @@ def test_refuses_in_one_line_before_anything_is_written(arguments, more, message
 
 def test_micro_batches_name_another_run_only_where_they_matter():
     def name(**settings):
-        return run_name("simclr", {"name": "x", "trainer": {}, "dataset": {}} | settings, {}, None)
+        nodes = {key: {} for key in ("trainer", "encoder", "optimizer", "dataset")}
+        return run_name("simclr", {"name": "x", **nodes, **settings}, {}, None)
 
     assert name() == name(micro_batch_size=None)  # which is what train.py says for group norm
     assert len({name(), name(micro_batch_size=2), name(micro_batch_size=4)}) == 3
