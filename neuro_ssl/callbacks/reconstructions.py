@@ -19,7 +19,7 @@ from neuro_ssl.tasks.simclr_mae import SimCLRMAE
 
 Array = npt.NDArray[Any]
 
-COLUMNS = ("original", "what the encoder sees", "reconstruction", "error")
+COLUMNS = ("original", "what the encoder sees", "reconstruction, in the brain", "error")
 ENDS = {"axial": ("L", "R"), "coronal": ("L", "R"), "sagittal": ("P", "A")}  # of a row of pixels
 HIDDEN = (0.15, 0.25, 0.4)  # a blue, which no grey of a brain is taken for
 LARGEST_ERROR = 2.0  # that has a colour of its own, in standard deviations of the view's brain
@@ -86,6 +86,9 @@ class Reconstructions(L.Callback):
 def reconstruction_figure(view: Tensor, made: Reconstruction, when: str) -> Figure:
     """One row for each scan and plane: the view, its visible patches, those with the reconstructed ones, the error.
 
+    What is predicted beyond the brain's edge shows in the error alone: background is 0 in a standardised view, as is
+    the mean of the brain, and would cover the edge with grey.
+
     Args:
         view: (scans, 1, z, y, x), axes towards S, A, R.
         made: of it.
@@ -108,9 +111,7 @@ def reconstruction_figure(view: Tensor, made: Reconstruction, when: str) -> Figu
         background = true == 0
         original = _grey(true, background, low, high)
         seen = np.where(hidden[:, :, None] > 0, HIDDEN, original)
-        for axis, picture in zip(
-            row, (original, seen, _grey(whole, background & (masked == 0), low, high)), strict=False
-        ):
+        for axis, picture in zip(row, (original, seen, _grey(whole, background, low, high)), strict=False):
             axis.imshow(picture)
         error = row[3].imshow(np.abs(whole - true), cmap="inferno", vmin=0, vmax=LARGEST_ERROR)
         row[0].set_ylabel(f"scan {scan + 1}, {plane}\nloss {made.loss[scan]:.2f}", color="white", fontsize=9)
