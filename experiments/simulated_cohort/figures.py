@@ -9,7 +9,7 @@ from neuro_ssl.simulation.atlas import load_atlas
 from neuro_ssl.simulation.cohort import Session, Subject
 from neuro_ssl.simulation.image import simulate_scan
 
-SPACING_MM = 1.5
+SPACING_MM = 1.5  # finer than the cohort: to be looked at
 COLOURS = {"teaching": "tab:orange", "realistic": "tab:blue"}
 
 
@@ -44,10 +44,10 @@ def draw_anatomy(sets, path):
                 axes[0, j].set_title(title, color="w", fontsize=11)
         axes[2 * i, 0].text(2, 2, f"effects={name}", color="w", fontsize=11)
     figure.subplots_adjust(0, 0, 1, 0.96, 0.01, 0.01)
-    _save_jpeg(figure, path)
+    save_jpeg(figure, path)
 
 
-def _save_jpeg(figure, path):
+def save_jpeg(figure, path):
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     Image.fromarray(pixels).save(path, quality=80, optimize=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+from threadpoolctl import threadpool_limits
 
 from neuro_ssl.console import progress_bar
 from neuro_ssl.files import appearing
@@ -142,6 +143,8 @@ def _write_scan_in_worker(scan: _Scan) -> None:
 
 
 def _write_scan(output: Path, scan: _Scan, atlas: Atlas, effects: Effects) -> None:
-    for name, image in zip(scan_names(*scan), simulate_scan(atlas, *scan, effects), strict=True):
+    with threadpool_limits(1, "blas"):  # products on several threads round otherwise: files would depend on the machine
+        images = simulate_scan(atlas, *scan, effects)
+    for name, image in zip(scan_names(*scan), images, strict=True):
         with appearing(output / name) as temporary:
             nib.save(image, temporary)
