@@ -101,7 +101,7 @@ def compare(real, simulated):
 
 def draw(groups, path):
     """Two brains and the mean of each group, and how its mean differs from that of the real ones."""
-    figure, axes = plt.subplots(len(groups), 8, figsize=(14, 2.5 * len(groups)), facecolor="black")
+    figure, axes = plt.subplots(len(groups), 8, figsize=(14, 2.1 * len(groups)), facecolor="black")
     means = {name: np.mean(volumes, axis=0) for name, volumes in groups.items()}
     for row, (name, volumes) in zip(axes, groups.items(), strict=True):
         shown = [volumes[0], volumes[1], means[name], means[name] - means["real"]]
@@ -109,17 +109,15 @@ def draw(groups, path):
             difference = column == 3
             for k, plane in enumerate((volume[36], volume[:, 48])):
                 limits = {"vmin": -0.5, "vmax": 0.5} if difference else {"vmin": 0, "vmax": 1.3}
-                row[2 * column + k].imshow(plane, "RdBu_r" if difference else "gray", origin="lower", **limits)
+                row[2 * column + k].imshow(plane, "berlin" if difference else "gray", origin="lower", **limits)
         row[0].set_title(name, color="w", fontsize=12, loc="left")
     axes[0, 4].set_title("mean", color="w", fontsize=12, loc="left")
     axes[1, 6].set_title("mean − mean of the real", color="w", fontsize=12, loc="left")
     for axis in axes.flat:
         axis.axis("off")
     for axis in axes[0, 6:]:
-        axis.clear()
-        axis.set_facecolor("black")
-        axis.axis("off")
-    figure.subplots_adjust(0, 0, 1, 0.93, 0.01, 0.12)
+        axis.set_visible(False)
+    figure.subplots_adjust(0, 0, 1, 0.95, 0.01, 0.14)
     save_jpeg(figure, path)
 
 
