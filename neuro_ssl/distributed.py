@@ -1,5 +1,6 @@
 """What several processes need to compute the same numbers as one, also where their shares of a batch differ in size."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,17 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+def count_shares(n_local: int, device: torch.device) -> list[int]:
+    """The number of rows on every rank, in rank order. The host waits for the device to answer."""
+    if world_size() == 1:
+        return [n_local]
+    mine = torch.tensor([n_local], device=device)
+    gathered = [torch.zeros_like(mine) for _ in range(world_size())]
+    dist.all_gather(gathered, mine)
+    return [int(n) for n in gathered]
+
+
+def gather_rows(rows: Tensor, shares: Sequence[int] | None = None) -> tuple[Tensor, int]:
     """Concatenate the rows of all ranks, in rank order; ranks may hold different numbers of rows.
 
     Gradients flow back to the rank that a row came from, summed over all ranks that used it. (A gather whose
@@ -25,16 +36,15 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
 
     Args:
         rows: (n_local, ...).
+        shares: number of rows on every rank, where the host knows it (a batch's `shares`); else they are asked for,
+            and the host waits for the device.
 
     Returns:
         The (n_global, ...) tensor, and the position of this rank's first row in it.
     """
     if world_size() == 1:
         return rows, 0
-    n_local = torch.tensor([len(rows)], device=rows.device)
-    gathered = [torch.zeros_like(n_local) for _ in range(world_size())]
-    dist.all_gather(gathered, n_local)
-    lengths = [int(n) for n in gathered]
+    lengths = count_shares(len(rows), rows.device) if shares is None else list(shares)
     padded = torch.cat([rows, rows.new_zeros(max(lengths) - len(rows), *rows.shape[1:])])
     parts = _AllGather.apply(padded)  # type: ignore[no-untyped-call]
     return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)]), sum(lengths[: rank()])
@@ -59,17 +69,22 @@ class _AllGather(torch.autograd.Function):
         return gradient[rank()]
 
 
-def weighted_for_ddp(mean: Tensor, n_local: int) -> Tensor:
+def weighted_for_ddp(mean: Tensor, n_local: int, shares: Sequence[int] | None = None) -> Tensor:
     """Scale a mean over this rank's rows so that DDP's average over ranks is the mean over the rows of all ranks.
 
     Args:
         mean: a scalar, such as a loss.
         n_local: the number of rows that it is the mean of.
+        shares: of every rank, where the host knows them; else they are asked for.
     """
     if world_size() == 1:
         return mean
-    n_global = torch.tensor(n_local, device=mean.device)
-    dist.all_reduce(n_global)
+    n_global: int | Tensor
+    if shares is None:
+        n_global = torch.full((), n_local, device=mean.device)
+        dist.all_reduce(n_global)
+    else:
+        n_global = sum(shares)
     return mean * (n_local * world_size()) / n_global
 
 

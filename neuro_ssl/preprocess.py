@@ -172,7 +172,8 @@ def next_command(cfg: PreprocessConfig, cohort: str) -> str:
     """The command that pretrains on this store."""
     words = ["python", "-m", "neuro_ssl.train", "+experiment=simclr_pretrain"]
     if overridden("dataset"):
-        words.append(f"dataset={choices()['dataset']}")
+        choice = choices()["dataset"]  # dataset=registered reads the images, not the store
+        words.append(f"dataset={'csv' if choice == 'registered' else choice}")
     if cfg.dataset.cohort is None or overridden("dataset.cohort"):
         words.append(f"dataset.cohort={_quoted(cohort)}")
     words += [f"{key}={_quoted(getattr(cfg, key))}" for key in ("data_dir", "grid") if overridden(key)]

@@ -4,7 +4,8 @@
                           configuration
     metrics.csv           history: epoch, step, metric, value
     checkpoints/          best.ckpt, last.ckpt
-    views.npz             pretraining: three scans and two views of each
+    views.npz             pretraining: three scans and the views of each
+    reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan
@@ -47,9 +48,13 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger"),
+    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
 }
-ELSEWHERE_TRAINER = {"accelerator", "devices", "num_nodes", "strategy"}
+ELSEWHERE_IN = {
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
+    "encoder": {"checkpoint_stages"},
+    "optimizer": {"fused"},
+}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -59,12 +64,16 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
 
     Args:
         task: name of the task.
-        config: the resolved configuration.
+        config: the resolved configuration; its `micro_batch_size` counts unless it is null, for encoders that
+            normalise over what they see at once.
         data: `identity` of the volume store.
         weights: what the encoder starts from.
     """
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    identity["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ELSEWHERE_TRAINER}
+    if identity.get("micro_batch_size") is None:
+        identity.pop("micro_batch_size", None)
+    for component, elsewhere in ELSEWHERE_IN.items():
+        identity[component] = {key: value for key, value in config[component].items() if key not in elsewhere}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
@@ -90,7 +99,6 @@ def describe_run(
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
         "stage": task.stage,
         "task": choices["task"],
@@ -103,9 +111,19 @@ def describe_run(
         },
         "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
         "leakage": leakage,
+        "covariates": list(getattr(task, "covariates", ())),  # labels that pretraining learnt from
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
+        **environment(),
+        "config": config,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         **_commit(),
         "hardware": {
@@ -113,7 +131,6 @@ def describe_run(
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
-        "config": config,
     }
 
 

@@ -74,6 +74,7 @@ class TrainConfig:
     runs_dir: str = MISSING
     grid: str = MISSING
     batch_size: int = MISSING
+    micro_batch_size: int | None = MISSING
     num_workers: int = MISSING
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
@@ -90,6 +91,7 @@ class TrainConfig:
     task: Any = MISSING
     sampling: Any = MISSING
     optimizer: Any = MISSING
+    acceleration: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
 
@@ -104,12 +106,35 @@ class ReportConfig:
     output: str = MISSING
 
 
+@dataclass
+class BenchmarkConfig:
+    """`python -m neuro_ssl.benchmark`."""
+
+    debug: bool = MISSING
+    output: str = MISSING
+    image: str | None = MISSING
+    mask: str | None = MISSING
+    parts: list[str] = MISSING
+    grid: str = MISSING
+    step_grid: str | None = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    micro_batch_size: int = MISSING
+    loss_sizes: list[Any] = MISSING
+    num_workers: int = MISSING
+    n_scans: int = MISSING
+    n_steps: int = MISSING
+    min_seconds: float = MISSING
+    encoder: Any = MISSING
+
+
 SCHEMAS: dict[str, Any] = {
     "simulate": SimulateConfig,
     "preprocess": PreprocessConfig,
     "quality": QualityConfig,
     "train": TrainConfig,
     "report": ReportConfig,
+    "benchmark": BenchmarkConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)

@@ -28,7 +28,8 @@ SUPPLIED = {
     "views": (),
     "sampling": (),
     "optimizer": (),
-    "task": ("encoder", "views", "optimizer", "seed", "frozen", "target_mean", "target_sd"),
+    "acceleration": (),
+    "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
 }
@@ -42,13 +43,15 @@ def main(cfg: TrainConfig) -> None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import Checkpoints, Health, Progress, ViewExamples
+    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, Throughput, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
+    from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
     from neuro_ssl.tracking import finish_tracking, replay_history
 
@@ -68,39 +71,49 @@ def main(cfg: TrainConfig) -> None:
             raise InputError(f"weights={cfg.weights} bring their own encoder: leave encoder settings out")
         weights.check_data(store.summary)
         config["encoder"] = weights.encoder
+    if cfg.micro_batch_size and not pretraining:
+        raise InputError(
+            "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
+            "and +trainer.accumulate_grad_batches"
+        )
     leakage = check_leakage(store.manifest, cfg.weights, evaluates=not pretraining, allow=cfg.allow_leakage)
 
     task_name = choices()["task"]
-    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, config, store.identity, weights))
+    L.seed_everything(cfg.seed, verbose=False)
+    encoder = weights.build_encoder() if weights else build(config["encoder"])
+    if isinstance(encoder, Encoder):
+        encoder.check_grid(store.grid.shape)
+    named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
+    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
     if run.finished:
         print(f"already finished: {run.path}")
         if run.results:
             print(f"{scores_table(run.results)}\n{leakage}")
         return
 
-    # Data, encoder, task
-    L.seed_everything(cfg.seed, verbose=False)
-    encoder = weights.build_encoder() if weights else build(config["encoder"])
+    # Data and task
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
     parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
     parts["seed"] = cfg.seed
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
-        datamodule = SSLDataModule(store, **loading)
+        task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
+        on_host = cfg.micro_batch_size is not None
+        datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
         target, classes, leave_out = (config["task"][key] for key in ("target", "classes", "leave_out"))
         datamodule = SupervisedDataModule(store, target, classes, leave_out, **loading)
         mean, sd = datamodule.target_statistics
-        parts |= {"frozen": cfg.frozen, "target_mean": mean, "target_sd": sd}
+        task = build(config["task"], **parts, frozen=cfg.frozen, target_mean=mean, target_sd=sd)
     datamodule.cache_in_ram(cfg.ram_cache_gb)
-    task = build(config["task"], **parts)
 
     # Trainer
     checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
-    callbacks = [checkpoints, Health(store.manifest["scan_id"]), Progress()]
+    # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
+    callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
     if pretraining:
-        callbacks.append(ViewExamples(run.path))
+        callbacks += [ViewExamples(run.path), Reconstructions(run.path)]
     trainer = build(
         config["trainer"],
         callbacks=callbacks,
@@ -109,6 +122,7 @@ def main(cfg: TrainConfig) -> None:
         **TRAINER,
     )
     refuse_sweep_over_devices(trainer)
+    build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
     with run.locked(trainer.is_global_zero):
@@ -117,9 +131,9 @@ def main(cfg: TrainConfig) -> None:
             run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
             run.write_splits(store.manifest)
             leakage.seen.write(run.path)
-            print(
-                f"{run.path}{', going on from its last checkpoint' if resume_from else ''}\n  {datamodule}\n  {leakage}"
-            )
+            going_on = ", going on from its last checkpoint" if resume_from else ""
+            divided = f"; {data['split']}" if data["split"] else ""
+            print(f"{run.path}{going_on}\n  {datamodule}{divided}\n  {leakage}")
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:
             logger.log_hyperparams(config)

@@ -1,3 +1,6 @@
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -42,7 +45,87 @@ def test_biases_norms_and_frozen_parameters():
     assert len(exempt["params"]) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"warmup_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"weight_decay": -0.1},
+        {"warmup_fraction": 1.0},
+        {"fused": True, "algorithm": "lars"},
+    ],
+)
 def test_refuses(wrong):
-    with pytest.raises(InputError, match=next(iter(wrong))):
+    with pytest.raises(InputError, match=f"optimizer.{next(iter(wrong))}"):
         Optimizer(**wrong)
+
+
+def gradients(parameters, step):
+    """Any numbers will do, if they are the same for the same step."""
+    generator = torch.Generator().manual_seed(step)
+    return [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype) for p in parameters]
+
+
+def network(dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(3, 6, 3), nn.BatchNorm3d(6), nn.Conv3d(6, 4, 2)).to(dtype)
+
+
+def trained(optimizer, model, steps, state=None, n_steps=20):
+    """The optimiser, after these steps of a run."""
+    built = optimizer.build(model.parameters(), n_steps)
+    if state is not None:
+        built["optimizer"].load_state_dict(copy.deepcopy(state))
+    parameters = list(model.parameters())
+    for step in steps:
+        for parameter, gradient in zip(parameters, gradients(parameters, step), strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)  # laid out as autograd does
+        built["optimizer"].step()
+        built["lr_scheduler"]["scheduler"].step()
+    return built["optimizer"]
+
+
+def test_lars_against_a_plain_loop():
+    """You et al. 2017, with the paper's rate, weight decay and cosine; biases and norms by momentum alone."""
+    model, n_steps = network(torch.float64), 20
+    rate = 0.3 * 72 / 256
+    weights = [p.detach().clone() for p in model.parameters()]
+    velocity = [torch.zeros_like(w) for w in weights]
+    for step in range(n_steps):
+        step_rate = rate * (1 + math.cos(math.pi * step / n_steps)) / 2
+        for i, gradient in enumerate(gradients(weights, step)):
+            if weights[i].ndim > 1:
+                w, g = math.sqrt((weights[i] ** 2).sum()), math.sqrt((gradient**2).sum())
+                gradient = 0.001 * w / (g + 1e-6 * w) * (gradient + 1e-6 * weights[i])
+            velocity[i] = 0.9 * velocity[i] + gradient
+            weights[i] = weights[i] - step_rate * velocity[i]
+
+    lars = Optimizer(algorithm="lars", learning_rate=rate, weight_decay=1e-6, warmup_fraction=0.0)
+    trained(lars, model, range(n_steps), n_steps=n_steps)
+    for parameter, expected in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "adam"])
+def test_a_fused_step_is_the_same(algorithm):
+    models = network(), network()
+    for fused, model in enumerate(models):
+        optimizer = trained(Optimizer(algorithm=algorithm, fused=bool(fused)), model, range(20))
+        assert optimizer.param_groups[0]["fused"] is bool(fused)
+    torch.testing.assert_close(*(list(model.parameters()) for model in models), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("layouts", [(False, True), (True, False)], ids=["to channels last", "back"])
+def test_a_run_that_goes_on_in_another_memory_layout(fused, layouts):
+    """Fused kernels pair a parameter's numbers with its state's by their order in memory."""
+
+    def laid_out(model, channels_last):
+        return model.to(memory_format=torch.channels_last_3d if channels_last else torch.contiguous_format)
+
+    optimizer = Optimizer(fused=fused, schedule="constant", warmup_fraction=0.0)
+    undisturbed, before, after = network(), network(), network()
+    trained(optimizer, undisturbed, range(10))
+    state = trained(optimizer, laid_out(before, layouts[0]), range(5)).state_dict()
+    laid_out(after, layouts[1]).load_state_dict(before.state_dict())
+    trained(optimizer, after, range(5, 10), state)
+    torch.testing.assert_close(list(after.parameters()), list(undisturbed.parameters()), rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from tests.test_configs import CONF, composed
 # Restated from the paper and its public code, independently of the files. Adam's defaults hold where it names nothing.
 ADAM = {"algorithm": "adam", "weight_decay": 0.0, "schedule": "constant", "warmup_fraction": 0.0}
 DOWNSTREAM = {
+    "allow_leakage": True,
     "grid": "paper_1mm",
     "batch_size": 6,
     "views": None,
@@ -22,6 +23,7 @@ DOWNSTREAM = {
 PAPER = {
     "simclr_pretrain": {
         "seed": 42,
+        "split": {"_target_": "neuro_ssl.data.protocols.TrainOnTest"},
         "grid": "paper_1mm",
         "batch_size": 6 * 3 * 4,  # per GPU × nodes × GPUs of each
         "encoder": {"depth": 18, "width": 512 // 8, "norm": "batch", "stem_stride": 1},
@@ -60,6 +62,9 @@ def test_settings_are_the_papers_whatever_the_strategy(recipe, strategy):
     found = {name: plain(cfg[name]) for name in cfg if name not in ("hydra", "dataset", "name")}
     compare(found, PAPER[recipe])
     assert Grid.named(found["grid"]).shape == (150, 192, 192)
+    if recipe == "simclr_pretrain":
+        names = ["adni", "aomic", "corr", "dlbs", "gsp", "habs_hd", "mcsa", "nifd", "ppmi", "sald", "soop"]
+        assert (cfg.dataset.cohort, cfg.dataset.cohorts) == ("neuro11", names)
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "linear_probe"])
@@ -115,9 +120,15 @@ def test_one_step(one_step_each, recipe):
     metrics = pd.read_csv(run / "metrics.csv").set_index("metric")["value"]
     if recipe == "simclr_pretrain":
         assert 0 < metrics["train/loss"] < 10
+        assert record["dataset"]["split"] == "test subjects are trained on too"
+        assert pd.read_csv(run / "splits.csv")["split"].value_counts().to_dict() == {"train": 3, "val": 1}
     else:  # on raw ages of 50 to 74 years, from a head near 0: nothing is standardised
         ages = pd.read_parquet(run / "predictions.parquet")
         val = ages[ages["split"] == "val"]
         assert metrics["val/loss"] == pytest.approx(((val["prediction"] - val["target"]) ** 2).mean(), rel=1e-4)
         assert metrics["train/loss"] > 1000
         assert np.isfinite(ages["prediction"]).all()
+        assert record["leakage"] == {
+            "verdict": "overlapping",
+            "n_subjects": {"val": 0, "test": 1},
+        }  # the paper's, knowingly

@@ -83,7 +83,12 @@ class Checkpoints(L.Callback):
             self._end_of_epoch = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Between epochs, describe the end of the last one: Lightning resumes from there, not from a fresh start."""
+        """Between epochs, describe the end of the last one: Lightning resumes from there, not from a fresh start.
+
+        Weights are laid out as usual, whatever the encoder's `channels_last`.
+        """
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value.contiguous() for name, value in weights.items()}
         if self._end_of_epoch is not None:
             checkpoint["loops"]["fit_loop"] = self._end_of_epoch
 

@@ -1,23 +1,44 @@
 """Is training sane? A loss that is no number stops it with what made it; a collapsed representation warns."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 import pandas as pd
 import torch
+from torch import Tensor
 
+from neuro_ssl.callbacks.intervals import logging_is_due
 from neuro_ssl.data.batches import Batch
-from neuro_ssl.distributed import gather_rows
+from neuro_ssl.distributed import gather_rows, world_size
 from neuro_ssl.errors import InputError
 
 # An embedding whose directions spread this little, against 1 for random ones, or whose effective rank is this near to
 # 1, tells scans apart no longer. A healthy run stays above both (in experiments/demo: 0.17 and 10 at least).
 COLLAPSED_SD, COLLAPSED_RANK = 0.02, 1.5
 
+REMEDY = (
+    "lower optimizer.learning_rate, set trainer.gradient_clip_val=1, or look at these scans; the last good checkpoint "
+    "is kept"
+)
+
+
+class _Step(NamedTuple):
+    """What to tell of a step if its loss turns out to be no number; tensors stay where they are."""
+
+    loss: Tensor
+    scan: Tensor
+    step: int
+    epoch: int
+    learning_rate: float
+
 
 class Health(L.Callback):
     """Stops at a loss that is not finite, warns of a collapse, and logs the learning rate.
+
+    Losses are looked at every `log_every_n_steps` steps of the trainer, before validation and before every checkpoint,
+    so that no step waits for one, and no checkpoint holds weights that are not finite. It belongs before `Checkpoints`
+    among the callbacks.
 
     Args:
         scan_id: of each row of the manifest, to name the scans of a bad batch.
@@ -25,32 +46,72 @@ class Health(L.Callback):
 
     def __init__(self, scan_id: pd.Series) -> None:
         self.scan_id = scan_id
+        self._unseen: list[_Step] = []
         self._warned = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Warn of a precision that computes wrong gradients."""
+        if pl_module.device.type == "cpu" and str(trainer.precision).startswith("bf16"):
+            warnings.warn(
+                f"trainer.precision={trainer.precision} on the CPU: PyTorch's convolutions may return wrong weight "
+                "gradients for small feature maps, NaN at worst; set trainer.precision=32-true",
+                stacklevel=2,
+            )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Stop at NaN or infinity, before it is saved.
+        """Remember the step; look when it is time to."""
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        loss = outputs["loss"].detach()
+        self._unseen.append(_Step(loss, batch["scan"], trainer.global_step, trainer.current_epoch + 1, rate))
+        if logging_is_due(trainer):
+            self._look()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Weights that are no numbers have nothing to validate."""
+        self._look()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep NaN and infinity out of checkpoints; a finite loss may have had gradients that were not.
 
         Raises:
-            InputError: naming the step, the batch's scans and the learning rate.
+            InputError: naming the step, its scans and the learning rate.
         """
-        loss = outputs["loss"]
-        bad, _ = gather_rows(~torch.isfinite(loss.detach())[None])
-        if not bad.any():
-            return  # on all processes alike, so that none is left waiting for another
-        scans = ", ".join(self.scan_id[batch["scan"].tolist()])
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        last = self._unseen[-1] if self._unseen else None
+        self._look()
+        largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], float("inf"))
+        if not torch.isfinite(largest):  # weights are the same on all processes
+            scans = f" with scans {self._names(last.scan)}" if last else ""
+            raise InputError(f"weights are not finite after step {trainer.global_step}{scans}: {REMEDY}")
+
+    def _look(self) -> None:
+        """Stop at NaN or infinity in a loss since the last look.
+
+        Raises:
+            InputError: naming the step, its scans and the learning rate.
+        """
+        if not self._unseen:
+            return
+        steps, self._unseen = self._unseen, []
+        finite, _ = gather_rows(torch.isfinite(torch.stack([step.loss for step in steps])))
+        # On all processes alike, so that none is left waiting for another.
+        good = finite.view(world_size(), -1).all(dim=0).tolist()
+        if all(good):
+            return
+        first = steps[good.index(False)]
         raise InputError(
-            f"the loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}), "
-            f"learning rate {rate:.3g}, scans {scans}: lower optimizer.learning_rate, set "
-            "trainer.gradient_clip_val=1, or look at these scans; the last good checkpoint is kept"
+            f"the loss is {first.loss.item()} at step {first.step} (epoch {first.epoch}), learning rate "
+            f"{first.learning_rate:.3g}, scans {self._names(first.scan)}: {REMEDY}"
         )
+
+    def _names(self, scan: Tensor) -> str:
+        return ", ".join(self.scan_id[scan.tolist()])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn once a run that the encoder sees all scans alike."""
         metrics = trainer.callback_metrics
-        if self._warned or "val/rankme" not in metrics:
+        if self._warned or "val/rankme" not in metrics or not getattr(pl_module, "likeness_warns", True):
             return
         spread, rank = float(metrics["val/embedding_sd"]), float(metrics["val/rankme"])
         if spread < COLLAPSED_SD or rank < COLLAPSED_RANK:

@@ -1,7 +1,7 @@
 """The three splits of a cohort and how they are loaded, for pretraining and for supervised tasks (see `batches`)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,8 +113,10 @@ class ScanDataModule(L.LightningDataModule):
             )
         return rows
 
-    def _dataset(self, split: Split, scans: pd.DataFrame, target: Tensor | None = None) -> ScanDataset:
-        return ScanDataset(self.store, scans, target, self.transform if split == "train" else None)
+    def _dataset(
+        self, split: Split, scans: pd.DataFrame, target: Tensor | None = None, covariates: Tensor | None = None
+    ) -> ScanDataset:
+        return ScanDataset(self.store, scans, target, self.transform if split == "train" else None, covariates)
 
     @functools.cached_property
     def _order(self) -> EpochOrder:
@@ -186,7 +188,16 @@ class ScanDataModule(L.LightningDataModule):
 
 
 class SSLDataModule(ScanDataModule):
-    """Pretraining: scans without labels, of `split=train` alone, so that a cohort can serve both stages."""
+    """Pretraining on `split=train` alone, so that a cohort can serve both stages; without labels unless asked for.
+
+    Args:
+        store: see `ScanDataModule`, as the others.
+        covariates: columns that batches carry, and their bandwidths (see `losses.y_aware`); 0: a category.
+        volumes_on_host: volumes stay there, for a task that takes them to the device in micro-batches.
+
+    Raises:
+        InputError: an unknown column, words that are no category, or a column that no training scan has a value in.
+    """
 
     def __init__(
         self,
@@ -196,9 +207,57 @@ class SSLDataModule(ScanDataModule):
         seed: int = 0,
         transform: Any = None,
         sampling: Sampling | None = None,
+        covariates: Mapping[str, float] | None = None,
+        volumes_on_host: bool = False,
     ) -> None:
         super().__init__(store, batch_size, num_workers, seed, transform, sampling)
-        self.datasets = {split: self._dataset(split, self.scans(split)) for split in ("train", "val")}
+        self.covariates, self.volumes_on_host = covariates or {}, volumes_on_host
+        codes = self._encode(store.manifest) if self.covariates else None
+        for split in ("train", "val"):
+            scans = self.scans(split)
+            self.datasets[split] = self._dataset(
+                split, scans, None, None if codes is None else codes[scans.index.to_numpy(copy=True)]
+            )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Everything, but for volumes that stay on the host."""
+        stays = {"volume": batch["volume"]} if self.volumes_on_host else {}
+        moves = {key: value for key, value in batch.items() if key not in stays}
+        return {**super().transfer_batch_to_device(moves, device, dataloader_idx), **stays}
+
+    def _encode(self, manifest: pd.DataFrame) -> Tensor:
+        """The covariates of all rows, (rows, covariates) float32: numbers, codes of categories, NaN where unknown."""
+        columns = []
+        for name, bandwidth in self.covariates.items():
+            if name not in manifest:
+                known = ", ".join(str(column) for column in manifest)
+                raise InputError(f"{self.store.path}: no column {name!r} for task.covariates; there are {known}")
+            values = manifest[name]
+            if bandwidth == 0:
+                codes = pd.factorize(values, sort=True)[0].astype(np.float32)
+                columns.append(np.where(codes < 0, np.nan, codes))
+            elif pd.api.types.is_numeric_dtype(values):
+                columns.append(values.to_numpy(np.float32))
+            else:
+                raise InputError(
+                    f"{self.store.path}: column {name!r} holds words such as {values.dropna().iloc[0]!r}: set its "
+                    "bandwidth in task.bandwidths to 0, so that equal words are alike"
+                )
+            if np.isnan(columns[-1][self.scans("train").index]).all():
+                raise InputError(
+                    f"{self.store.path}: no scan of split=train has a value in column {name!r}; leave it out of "
+                    "task.covariates, or fill it in where the dataset comes from and preprocess again"
+                )
+        return torch.tensor(np.stack(columns, axis=1))
+
+    def __str__(self) -> str:
+        train = self.datasets["train"].covariates
+        if train is None:
+            return super().__str__()
+        known = (~train.isnan()).sum(dim=0).tolist()
+        return f"{super().__str__()}; with " + ", ".join(
+            f"{name} of {n} train" for name, n in zip(self.covariates, known, strict=True)
+        )
 
 
 class SupervisedDataModule(ScanDataModule):

@@ -6,7 +6,8 @@ starts, the validation and test splits are looked up in it, and in the run's own
 
     disjoint      none of them was trained on
     overlapping   some were: an error unless it is allowed, and then every report says so
-    unknown       nothing was found, but the weights don't say all that they have seen
+    unknown       nothing was found, but the weights don't say all that they have seen; published ones at best name
+                  cohorts, which the verdict then repeats
 
 An image is known by its file's hash and by that of its preprocessed voxels: the same file under two names, or
 compressed anew, is found; one that was exported or resampled differently is not. A subject is known by its id: a cohort
@@ -19,6 +20,7 @@ which of them are in it. They stay in the run directory.
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,11 +45,13 @@ class Seen:
         subjects: hashes of subject ids and person ids.
         images: hashes of files and of preprocessed voxels.
         complete: whether that is all.
+        cohorts: names of cohorts that were trained on, for others' weights as their authors give them.
     """
 
     subjects: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     complete: bool = True
+    cohorts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, scans: pd.DataFrame) -> "Seen":
@@ -56,7 +60,7 @@ class Seen:
             frozenset(text for name in table for text in table[name].dropna())
             for table in (_subject_hashes(scans), _image_hashes(scans))
         )
-        return cls(subjects, images)
+        return cls(subjects, images, cohorts=frozenset(scans["subject_id"].str.split("/").str[0]))
 
     @classmethod
     def by(cls, run: str | Path | None) -> "Seen":
@@ -72,7 +76,8 @@ class Seen:
             return cls(complete=False)
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            return cls(frozenset(content["subjects"]), frozenset(content["images"]), bool(content["complete"]))
+            subjects, images, cohorts = (frozenset(content.get(key, ())) for key in ("subjects", "images", "cohorts"))
+            return cls(subjects, images, bool(content["complete"]), cohorts)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{file}: damaged ({error!r}); train that run again, or delete the file, and it stays unknown whom the "
@@ -80,7 +85,12 @@ class Seen:
             ) from error
 
     def __or__(self, other: "Seen") -> "Seen":
-        return Seen(self.subjects | other.subjects, self.images | other.images, self.complete and other.complete)
+        return Seen(
+            self.subjects | other.subjects,
+            self.images | other.images,
+            self.complete and other.complete,
+            self.cohorts | other.cohorts,
+        )
 
     def shows(self, scans: pd.DataFrame) -> "pd.Series[bool]":
         """Which of these scans show a subject or an image that was seen."""
@@ -93,7 +103,8 @@ class Seen:
         Raises:
             InputError: it cannot be written.
         """
-        content = {"complete": self.complete, "subjects": sorted(self.subjects), "images": sorted(self.images)}
+        content: dict[str, Any] = {"complete": self.complete}
+        content |= {key: sorted(getattr(self, key)) for key in ("cohorts", "subjects", "images")}
         with appearing(run / FILE) as file:
             file.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
@@ -106,28 +117,34 @@ class Leakage:
         verdict: see above; None for pretraining, which evaluates nobody.
         seen: what the run's weights have seen when it is over.
         n_subjects: how many of each split were trained on, such as {"val": 0, "test": 3}.
+        cohorts: names that the weights give, where the verdict is unknown.
     """
 
     verdict: Verdict | None
     seen: Seen
     n_subjects: dict[str, int]
+    cohorts: tuple[str, ...] = ()
 
     @property
     def record(self) -> dict[str, Any] | None:
         """What `run.yaml` and `results.json` say."""
-        return {"verdict": self.verdict, "n_subjects": self.n_subjects} if self.verdict else None
+        if self.verdict is None:
+            return None
+        named = {"cohorts": list(self.cohorts)} if self.verdict == "unknown" else {}
+        return {"verdict": self.verdict, "n_subjects": self.n_subjects, **named}
 
     def __str__(self) -> str:
-        return describe(self.verdict, self.n_subjects) if self.verdict else "leakage: nobody is evaluated"
+        return describe(self.verdict, self.n_subjects, self.cohorts) if self.verdict else "leakage: nobody is evaluated"
 
 
-def describe(verdict: Verdict, n_subjects: dict[str, int]) -> str:
-    """One line for people."""
+def describe(verdict: Verdict, n_subjects: Mapping[str, int], cohorts: Sequence[str] = ()) -> str:
+    """One line for people, of what `Leakage` holds."""
     if verdict == "overlapping":
         counts = " and ".join(f"{n} {split}" for split, n in n_subjects.items() if n)
         return f"leakage, allowed knowingly: {counts} subjects were trained on"
     if verdict == "unknown":
-        return "leakage unknown: the weights don't say whom they were trained on"
+        named = f"; they name {', '.join(cohorts)}" if cohorts else ""
+        return f"leakage unknown: the weights don't say whom they were trained on{named}"
     return "no leakage: no validation or test subject was trained on"
 
 
@@ -162,7 +179,7 @@ def check_leakage(manifest: pd.DataFrame, weights: str | Path | None, *, evaluat
     counts = overlap.groupby("split")["subject_id"].nunique()
     n_subjects = {split: int(counts.get(split, 0)) for split in ("val", "test")}
     if overlap.empty:
-        return Leakage("disjoint" if seen.complete else "unknown", seen, n_subjects)
+        return Leakage("disjoint" if seen.complete else "unknown", seen, n_subjects, tuple(sorted(before.cohorts)))
     if not allow:
         by_weights = before.shows(overlap)
         where, remedy = "the training split holds, by person or image,", "give each of them one split (splits.csv)"

@@ -39,6 +39,20 @@ class StoredSplit:
 
 
 @dataclass(frozen=True)
+class TrainOnTest:
+    """The split on file, but the test subjects are trained on too: the overlap of papers that pretrain on whole cohorts
+    and evaluate on one of them. Evaluating these subjects with such weights is leakage, see `neuro_ssl.data.leakage`.
+    """
+
+    def __call__(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        """The manifest with train in place of test."""
+        return manifest.assign(split=manifest["split"].mask(manifest["split"] == "test", "train"))
+
+    def __str__(self) -> str:
+        return "test subjects are trained on too"
+
+
+@dataclass(frozen=True)
 class KFold:
     """One fold of a cross-validation, stratified, by person.
 

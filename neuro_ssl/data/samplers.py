@@ -6,7 +6,7 @@ neither workers, ranks nor prefetching.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,17 @@ class Draw(NamedTuple):
     row: int
     epoch: int
     position: int
+
+
+class Share(list[Draw]):
+    """One rank's draws of a batch, and `counts`: how many of them every rank has, so that no step need ask for it."""
+
+    def __init__(self, draws: Iterable[Draw], counts: tuple[int, ...]) -> None:
+        super().__init__(draws)
+        self.counts = counts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Share, (list(self), self.counts)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class EpochOrder:
         return np.concatenate(drawn)
 
 
-class BatchSampler(Sampler[list[Draw]]):
+class BatchSampler(Sampler[Share]):
     """Batches of draws for this rank.
 
     An epoch's scans are divided into ⌈n / batch_size⌉ batches whose sizes differ by one at most, so that no scan is
@@ -146,10 +157,11 @@ class BatchSampler(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return self.n_batches
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[Share]:
         order = np.arange(self.n_scans) if self.order is None else self.order(self.epoch)
         positions = np.arange(self.n_scans)
         first = self.start[1] if self.epoch == self.start[0] else 0
         for batch in np.array_split(positions, self.n_batches)[first:]:
-            mine = np.array_split(batch, self.world_size)[self.rank]
-            yield [Draw(int(order[position]), self.epoch, int(position)) for position in mine]
+            shares = np.array_split(batch, self.world_size)
+            mine = (Draw(int(order[position]), self.epoch, int(position)) for position in shares[self.rank])
+            yield Share(mine, tuple(map(len, shares)))

@@ -30,6 +30,7 @@ import pandas as pd
 from neuro_ssl.data.exclusions import read_exclusions, refuse_unknown
 from neuro_ssl.data.manifest import SPLITS, read_manifest
 from neuro_ssl.data.tabular import read_table
+from neuro_ssl.data.volumes import summary_of
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 
@@ -160,18 +161,7 @@ class VolumeStore:
     @property
     def summary(self) -> dict[str, Any]:
         """What a run records of its data."""
-        subjects = self.manifest.groupby("split")["subject_id"]
-        return {
-            **self.identity,
-            "split_hash": split_hash(self.manifest),
-            "simulated": self.simulated,
-            "grid": self.grid.name,
-            "preprocessing": dict(self.info["preprocessing"]),
-            "store": str(self.path),
-            "n_scans": subjects.size().to_dict(),
-            "n_subjects": subjects.nunique().to_dict(),
-            "n_excluded": len(self.excluded),
-        }
+        return {**summary_of(self, self.info["preprocessing"]), "n_excluded": len(self.excluded)}
 
     def __str__(self) -> str:
         counts = self.summary
@@ -254,12 +244,6 @@ def volume_hash(volume: npt.NDArray[np.float16]) -> str:
 
 def _damaged(file: Path, error: Exception) -> str:
     return f"{file}: damaged ({error}); delete it and run the preprocess command again"
-
-
-def split_hash(manifest: pd.DataFrame) -> str:
-    """Hash of who is in which split: equal for two stores of one cohort whose subjects are divided in the same way."""
-    splits = manifest[["subject_id", "split"]].drop_duplicates().sort_values(["subject_id", "split"])
-    return hashlib.sha256(splits.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def manifest_hash(manifest: pd.DataFrame) -> str:

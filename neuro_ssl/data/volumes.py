@@ -3,6 +3,8 @@
 A volume is (z, y, x), brain > 0, everything else exactly 0, so that the brain is where it is > 0.
 """
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +51,32 @@ class Volumes(Protocol):
 
     def read(self, volume: str) -> npt.NDArray[Any]:
         """The volume of that name in the manifest, (z, y, x) of `grid.shape`."""
+
+
+def summary_of(volumes: Volumes, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """`Volumes.summary` of any volumes.
+
+    Args:
+        volumes: what is summed up.
+        preprocessing: the settings that made them.
+    """
+    subjects = volumes.manifest.groupby("split")["subject_id"]
+    return {
+        **volumes.identity,
+        "split_hash": split_hash(volumes.manifest),
+        "simulated": volumes.simulated,
+        "grid": volumes.grid.name,
+        "preprocessing": dict(preprocessing),
+        "store": str(volumes.path),
+        "n_scans": subjects.size().to_dict(),
+        "n_subjects": subjects.nunique().to_dict(),
+    }
+
+
+def split_hash(manifest: pd.DataFrame) -> str:
+    """Hash of who is in which split: equal for two stores of one cohort whose subjects are divided in the same way."""
+    splits = manifest[["subject_id", "split"]].drop_duplicates().sort_values(["subject_id", "split"])
+    return hashlib.sha256(splits.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 def lifted(brain: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

@@ -1,26 +1,41 @@
 """MONAI's 3D ResNet as an encoder: He et al. 2016 in three dimensions, after Hara et al. 2018.
 
-Differs from MONAI: no classifier, feature maps on request, the stem's stride and the width as plain options.
-Parameter names are MONAI's own, and so those of the paper's published checkpoint.
+Differs from MONAI: no classifier, feature maps on request, the stem's stride and the width as plain options, and
+shortcuts by convolution (with bias) at every depth. Parameter names are MONAI's own, and so those of the paper's
+published checkpoint.
 """
 
 from typing import Any, Literal
 
 from monai.networks.nets.resnet import ResNet
-from torch import Tensor, nn
+from torch import nn
 
+from neuro_ssl.encoders.encoder import Encoder
 from neuro_ssl.errors import InputError
 
+# depth: kind of block, and how many in each of the four stages (He et al. 2016, Table 1; 10: as MONAI)
+BLOCKS = {
+    10: ("basic", [1, 1, 1, 1]),
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
+}
 
-class ResNet3D(ResNet):
+
+class ResNet3D(Encoder, ResNet):
     """3D ResNet with global average pooling.
 
     Args:
-        depth: 18 is the only depth so far.
-        width: channels of the first stage; the features are 8 × as many (64 → 512).
+        depth: 10, 18, 34 or 50.
+        width: channels of the first stage; the features are 8 × as many (64 → 512), at depth 50 32 × (2048).
         norm: `batch`, or `group` (8 groups: the same result for any batch and any number of processes).
         stem_stride: stride of the 7³ stem convolution. The paper uses MONAI's default of 1, which costs about
             8 times as much as 2: 1.33 TFLOP a volume forward at 150×192×192.
+        checkpoint_stages: how many of the first stages (stem, then the four) keep no activations but compute them
+            again in the backward pass: less memory, more time, the same gradients.
+
+    Raises:
+        InputError: another depth, a width that the norm cannot group, a stride below 1, or no such number of stages.
     """
 
     def __init__(
@@ -29,15 +44,19 @@ class ResNet3D(ResNet):
         width: int = 64,
         norm: Literal["batch", "group"] = "batch",
         stem_stride: int = 2,
+        checkpoint_stages: int = 0,
     ) -> None:
-        if depth != 18:
-            raise InputError(f"encoder.depth must be 18, got {depth}")
+        if depth not in BLOCKS:
+            raise InputError(f"encoder.depth must be one of {', '.join(map(str, BLOCKS))}, got {depth}")
         if width < 8 or width % 8:
             raise InputError(f"encoder.width must be a positive multiple of 8, got {width}")
+        if stem_stride < 1:
+            raise InputError(f"encoder.stem_stride must be at least 1, got {stem_stride}")
         self._norm = "batch" if norm == "batch" else ("group", {"num_groups": 8})
+        block, layers = BLOCKS[depth]
         super().__init__(
-            block="basic",
-            layers=[2, 2, 2, 2],
+            block=block,
+            layers=layers,
             block_inplanes=[width, 2 * width, 4 * width, 8 * width],
             n_input_channels=1,
             conv1_t_size=7,
@@ -47,19 +66,17 @@ class ResNet3D(ResNet):
             bias_downsample=True,
             norm=self._norm,
         )
-        self.embed_dim = 8 * width
+        self.embed_dim = 8 * width * (4 if block == "bottleneck" else 1)
+        self.stride = (16 * stem_stride,) * 3  # of the stem, its pooling and three of the stages
+        self.recompute_first(checkpoint_stages)
 
     def _make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
         # MONAI 1.6 hands `norm` to the stem alone; the stages would keep batch normalisation.
         return super()._make_layer(*args, **{**kwargs, "norm": self._norm})
 
-    def forward_features(self, volume: Tensor) -> Tensor:
-        """(batch, 1, depth, height, width) → feature maps (batch, embed_dim, d, h, w), axes in the input's order."""
-        x: Tensor = self.maxpool(self.act(self.bn1(self.conv1(volume))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-        return x
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """(batch, 1, depth, height, width) → features (batch, embed_dim), the maps' spatial mean."""
-        return self.forward_features(volume).mean(dim=(2, 3, 4))
+    def stages(self) -> list[list[nn.Module]]:
+        """Stem with pooling, and the four stages of residual blocks."""
+        # MONAI pools after the activation. The two commute, and this way round the backward pass of the activation
+        # doesn't work on the largest maps: the same numbers from less memory.
+        stem = [self.conv1, self.bn1, self.maxpool, self.act]
+        return [stem, [self.layer1], [self.layer2], [self.layer3], [self.layer4]]

@@ -10,7 +10,7 @@ import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
@@ -19,6 +19,7 @@ from neuro_ssl.data.datamodule import SupervisedDataModule
 from neuro_ssl.distributed import weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.running_mean import RunningMean
 from neuro_ssl.views.intensity import standardise
 from neuro_ssl.views.random import view_keys
 
@@ -82,9 +83,9 @@ class Supervised(L.LightningModule):
         raw = classes is not None or not standardise_target
         self.register_buffer("target_mean", torch.tensor(0.0 if raw else target_mean))
         self.register_buffer("target_sd", torch.tensor(1.0 if raw else max(target_sd, 1e-6)))
-        self.train_loss = MeanMetric()  # in the checkpoint, so that a restart within an epoch keeps its first part
+        self.train_loss = RunningMean()  # in the checkpoint, so that a restart within an epoch keeps its first part
         self.train_loss.persistent(True)
-        self.val_loss = MeanMetric()  # Lightning's own mean over processes is wrong where their shares differ
+        self.val_loss = RunningMean()  # Lightning's own mean over processes is wrong where their shares differ
         self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
         if frozen:
             self.encoder.requires_grad_(False)
@@ -153,9 +154,9 @@ class Supervised(L.LightningModule):
         """One step; logs the loss."""
         loss = self.loss(self(batch), batch["target"])
         n = len(batch["scan"])
-        self.train_loss.update(loss.detach(), n)
+        self.train_loss.update(loss, n)
         self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
-        return weighted_for_ddp(loss, n)
+        return weighted_for_ddp(loss, n, batch.get("shares"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, and AUROC or the absolute error in natural units."""

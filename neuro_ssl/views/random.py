@@ -50,20 +50,29 @@ def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
     return torch.stack(words, dim=1)
 
 
-def uniform(keys_B2: Tensor, stream: str, *shape: int) -> Tensor:
-    """Uniform numbers in [0, 1), (batch, *shape) in float32; another `stream` name gives independent ones."""
+def uniform(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None) -> Tensor:
+    """Uniform numbers in [0, 1), (batch, *shape) in float32.
+
+    Args:
+        keys_B2: one key a sample.
+        stream: a name; another one gives independent numbers.
+        shape: how many numbers a sample.
+        counter: which of the stream's numbers, else the first.
+    """
     name = zlib.crc32(stream.encode())
     first_B1 = _mix(keys_B2[:, :1] ^ _word(name))
     second_B1 = _mix(keys_B2[:, 1:] ^ _word(name * 0x9E3779B1))
-    counter_1n = torch.arange(math.prod(shape), device=keys_B2.device, dtype=torch.int32)[None]
+    if counter is None:
+        counter = torch.arange(math.prod(shape), device=keys_B2.device)
+    counter_1n = counter.to(torch.int32).flatten()[None]
     bits_Bn = _mix(_mix(counter_1n ^ first_B1) + second_B1)
-    return ((bits_Bn >> 8) & 0xFFFFFF).to(torch.float32).mul_(2**-24).view(-1, *shape)
+    return ((bits_Bn >> 8) & 0xFFFFFF).to(torch.float32).mul_(2**-24).view(len(keys_B2), *shape)
 
 
-def normal_pair(keys_B2: Tensor, stream: str, *shape: int) -> tuple[Tensor, Tensor]:
+def normal_pair(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Two independent standard normal numbers, (batch, *shape) each in float32, by the Box–Muller transform."""
-    radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape)))
-    angle = uniform(keys_B2, stream + "/angle", *shape) * (2 * math.pi)
+    radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape, counter=counter)))
+    angle = uniform(keys_B2, stream + "/angle", *shape, counter=counter) * (2 * math.pi)
     return radius * torch.cos(angle), radius * torch.sin(angle)
 
 

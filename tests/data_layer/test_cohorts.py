@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -400,8 +400,8 @@ def test_ixi_tells_of_rows_that_repeat_and_contradict_each_other(tmp_path):
     assert "IXI035" in said and "no row for 1 of 4 images, such as IXI116" in said
 
 
-@pytest.mark.skipif(find_spec("xlrd") is not None, reason="xlrd, the reader, is there")
-def test_an_excel_file_without_its_reader_names_the_extra(tmp_path):
+def test_an_excel_file_without_its_reader_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xlrd", None)  # as if it were not installed
     tree = {"IXI.xls": "x", "IXI002-Guys-0828-T1.nii.gz": None}
     with pytest.raises(InputError, match=r"IXI\.xls: an Excel file needs .*neuro_ssl\[excel\]'; .*IXI\.csv"):
         cohort("ixi", make(tmp_path, tree)).scans()
@@ -409,8 +409,17 @@ def test_an_excel_file_without_its_reader_names_the_extra(tmp_path):
     assert rows(cohort("ixi", tmp_path).scans(), "age_years", "sex") == [(35.8, "F")]
 
 
+def test_ixi_from_a_spreadsheet_of_its_format(tmp_path):
+    shutil.copy(IXI.parent / "ixi_made_up.xls", tmp_path / "IXI.xls")  # IXI's columns, three people made up (xlwt)
+    make(tmp_path, {f"IXI{i:03d}-Guys-0828-T1.nii.gz": None for i in (2, 12, 13)})
+    expected = [("ixi/IXI002", 35.8, "F"), ("ixi/IXI012", 38.78, "M"), ("ixi/IXI013", None, "M")]
+    assert rows(cohort("ixi", tmp_path).scans(), "subject_id", "age_years", "sex") == expected
+    (tmp_path / "IXI.xls").write_bytes(b"not a spreadsheet")
+    with pytest.raises(InputError, match=r"IXI\.xls: not a readable Excel file .*save it as CSV"):
+        cohort("ixi", tmp_path).scans()
+
+
 def test_an_excel_file_is_read_as_its_export_is(tmp_path):
-    pytest.importorskip("openpyxl", reason="pip install 'neuro_ssl[excel]' brings the reader of .xlsx")
     tree, columns, expected = LAYOUTS["sald"]
     root = make(tmp_path, {name: content for name, content in tree.items() if not name.endswith(".csv")})
     sheet = {"Sub_ID": [31274, 31275], "Sex": ["F", "M"], "Age": [20, 67], "T1Img": [1, 1]}

@@ -8,7 +8,9 @@ import yaml
 
 from neuro_ssl.data.combined import CombinedDataset
 from neuro_ssl.data.datamodule import SSLDataModule
+from neuro_ssl.data.leakage import check_leakage
 from neuro_ssl.data.manifest import add_scan_ids, validate
+from neuro_ssl.data.protocols import StoredSplit, TrainOnTest
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.store_writer import StoreWriter
 from neuro_ssl.errors import InputError
@@ -73,6 +75,17 @@ def test_pretraining_reads_the_training_split_of_each_cohort_alone(stores):
     expected = {volume(seed).tobytes() for seed in (0, 1, 10, 11)}
     assert {np.ascontiguousarray(drawn[0].numpy()).tobytes() for drawn in batch["volume"]} == expected
     assert len(set(batch["subject"].tolist())) == 4  # sub-0 of one cohort is not sub-0 of the other
+
+
+def test_weights_of_the_combination_have_not_seen_whom_soop_evaluates(stores, tmp_path):
+    preprocessed(tmp_path, "soop", 30, nihss=[1.0, 2, 3, 4])
+    alone = VolumeStore.find(stores / "soop", "16mm").manifest
+    for split, verdict in ((StoredSplit(), "disjoint"), (TrainOnTest(), "overlapping")):
+        pretrained = check_leakage(split(combined(stores, "one", "soop").manifest), None, evaluates=False, allow=False)
+        pretrained.seen.write(tmp_path)
+        found = check_leakage(alone, tmp_path, evaluates=True, allow=True)
+        assert found.verdict == verdict
+        assert found.n_subjects == {"val": 0, "test": 0 if verdict == "disjoint" else 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the memory cache is for Linux")

@@ -8,6 +8,7 @@ from neuro_ssl.data.leakage import Seen, check_leakage, describe
 from neuro_ssl.data.protocols import KFold
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
+from neuro_ssl.reporting import runs
 from neuro_ssl.reporting.runs import read_runs
 from neuro_ssl.reporting.tables import group_by_task, markdown
 
@@ -98,6 +99,19 @@ def test_weights_that_do_not_say(tmp_path):
     assert check(other, tuned).verdict == "unknown"
     with pytest.raises(InputError, match="c/1"):
         check(manifest(("c/1", "test")), tuned)
+
+
+def test_published_weights_name_cohorts(tmp_path):
+    """As an importer of others' weights leaves them: no subjects, but what their authors say."""
+    Seen(complete=False, cohorts=frozenset({"ADNI", "OASIS-3"})).write(tmp_path)
+    unknown = check(COHORT, tmp_path)
+    assert unknown.record == {
+        "verdict": "unknown",
+        "n_subjects": {"val": 0, "test": 0},
+        "cohorts": ["ADNI", "OASIS-3"],
+    }
+    assert str(unknown) == str(runs.Leakage(**unknown.record)) and str(unknown).endswith("; they name ADNI, OASIS-3")
+    assert unknown.seen.cohorts == {"ADNI", "OASIS-3", "c"}  # with what the run itself trains on
 
 
 def test_fine_tuned_weights_carry_what_their_pretraining_saw(tmp_path):

@@ -1,4 +1,4 @@
-"""NT-Xent under real DDP on gloo processes: loss and gradients are those of one process with the whole batch."""
+"""Contrastive losses under real DDP on gloo processes: loss and gradients of one process with the whole batch."""
 
 import functools
 
@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuro_ssl.distributed import weighted_for_ddp
-from neuro_ssl.losses import nt_xent
+from neuro_ssl.losses import nt_xent, y_aware
 from tests.distributed.processes import on_processes
 
 TEMPERATURE = 0.2
@@ -55,25 +56,49 @@ def gather_without_gradients(rows, counts):
     return torch.cat(parts)
 
 
-def train_step(world, case, dtype, naive=False):
-    """One step of DDP on this rank's share: the loss that it reports, and the averaged gradients."""
+def age(n):
+    return torch.linspace(20, 30, n, dtype=torch.float64)[:, None]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses that a number is read from a tensor, for which the host would wait for the device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket.__name__ != "_local_scalar_dense"
+        return function(*args, **(kwargs or {}))
+
+
+def train_step(world, case, dtype, form="asking"):
+    """One step of DDP on this rank's share: the loss that it reports, and the averaged gradients.
+
+    Forms: asking the other ranks for their number of pairs; knowing it, without ever waiting; the y-aware loss; naive,
+    by the paper's gather.
+    """
     counts, subject = BATCHES[world][case]
     rank = dist.get_rank()
     mine = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
     model = DistributedDataParallel(network(DTYPES[dtype]))
     z1, z2 = model(views(len(subject), DTYPES[dtype])[:, mine].flatten(0, 1)).chunk(2)
-    if naive:
+    subjects = torch.tensor(subject)[mine]
+    if form == "naive":
         loss = oracle(gather_without_gradients(z1, counts), gather_without_gradients(z2, counts), subject)
         loss.backward()
-    else:
-        loss, _ = nt_xent(z1, z2, torch.tensor(subject)[mine], TEMPERATURE)
+    elif form == "asking":
+        loss, _ = nt_xent(z1, z2, subjects, TEMPERATURE)
         weighted_for_ddp(loss, counts[rank]).backward()
+    else:
+        with NoWaiting():
+            if form == "knowing":
+                loss, _ = nt_xent(z1, z2, subjects, TEMPERATURE, shares=counts)
+            else:
+                loss, _ = y_aware(z1, z2, subjects, age(len(subject))[mine], (5.0,), TEMPERATURE, shares=counts)
+            weighted_for_ddp(loss, counts[rank], counts).backward()
     return loss.item(), [p.grad for p in model.module.parameters()]
 
 
 def all_steps(world):
     steps = {case[1:]: train_step(*case) for case in CASES if case[0] == world}
-    return steps | {"naive": train_step(world, 0, "64", naive=True)}
+    return steps | {form: train_step(world, 0, "64", form) for form in ("naive", "knowing", "y_aware")}
 
 
 @functools.cache
@@ -104,6 +129,19 @@ def test_loss_and_gradients_equal_one_process(world, case, dtype):
         assert mean == pytest.approx(loss, abs=close["atol"])
         for _, averaged in results:
             torch.testing.assert_close(averaged, gradients, **close)
+
+
+def y_aware_on_one_process(z1, z2, subject):
+    return y_aware(z1, z2, torch.tensor(subject), age(len(subject)), (5.0,), TEMPERATURE)[0]
+
+
+@pytest.mark.parametrize(("form", "reference"), [("knowing", oracle), ("y_aware", y_aware_on_one_process)])
+@pytest.mark.parametrize("world", BATCHES)
+def test_no_step_waits_for_what_is_known(world, form, reference):
+    """The ranks know each other's number of pairs from the sampler."""
+    _, gradients = whole_batch(world, 0, "64", reference)
+    for _, averaged in (rank[form] for rank in ranks(world)):
+        torch.testing.assert_close(averaged, gradients, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("world", BATCHES)

@@ -1,4 +1,4 @@
-"""SimCLR and supervised training through the real Trainer: two processes compute what one does, shares of unequal size.
+"""Every kind of training through the real Trainer: two processes compute what one does, shares of unequal size.
 
 Group norm: PyTorch's synchronised batch norm refuses the CPU.
 """
@@ -18,6 +18,7 @@ from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.results import prediction_table
 from neuro_ssl.tasks.simclr import SimCLR
 from neuro_ssl.tasks.supervised import Supervised
+from neuro_ssl.tasks.yaware import YAware
 from neuro_ssl.views.standard import Standard
 from tests.distributed.processes import on_processes
 
@@ -42,8 +43,11 @@ def trained(path, task_name):
     store, n_processes = VolumeStore.open(path), world_size()
     L.seed_everything(0, verbose=False)
     parts = {"encoder": ResNet3D(width=8, norm="group"), "views": Standard(), "optimizer": Optimizer(), "seed": 1}
-    if task_name == "simclr":
-        datamodule, task = SSLDataModule(store, BATCH_SIZE, seed=1), SimCLR(**parts)
+    if task_name in PRETRAINING:
+        size = 1 if task_name == "micro_batches" else None
+        task = (YAware if task_name == "yaware" else SimCLR)(**parts, temperature=0.5, micro_batch_size=size)
+        more = {"covariates": task.covariates, "volumes_on_host": size is not None}
+        datamodule = SSLDataModule(store, BATCH_SIZE, seed=1, **more)
     else:
         classes = ["F", "M"] if task_name == "sex" else None
         sampling = Sampling(balance="class" if classes else None)
@@ -67,7 +71,7 @@ def trained(path, task_name):
     trainer.fit(task, datamodule)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     table = None
-    if task_name != "simclr":
+    if task_name not in PRETRAINING:
         outputs = {split: trainer.predict(task, datamodule.loader(split)) for split in ("val", "test")}
         table = prediction_table(datamodule, outputs)
     every_rank = gather_objects([watch.draws])
@@ -75,7 +79,8 @@ def trained(path, task_name):
     return {"draws": draws, "gradients": watch.gradients, "metrics": metrics, "table": table}
 
 
-TASKS = ("simclr", "age_years", "sex")
+PRETRAINING = ("simclr", "micro_batches", "yaware")
+TASKS = (*PRETRAINING, "age_years", "sex")
 
 
 def all_trained(path):
@@ -105,6 +110,19 @@ def test_the_same_gradients(one_and_two, task):
     torch.testing.assert_close(two[0][task]["gradients"], two[1][task]["gradients"], atol=0, rtol=0)
 
 
+def test_micro_batches_change_nothing(one_and_two):
+    """Nor does it matter that the host keeps the volumes."""
+    for run in (one_and_two[0], *one_and_two[1]):
+        for expected, found in zip(run["simclr"]["gradients"], run["micro_batches"]["gradients"], strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert run["micro_batches"]["metrics"] == pytest.approx(run["simclr"]["metrics"], rel=1e-5, abs=1e-5)
+
+
+def test_covariates_matter(one_and_two):
+    losses = [one_and_two[0][task]["metrics"]["train/loss"] for task in ("simclr", "yaware")]
+    assert abs(losses[0] - losses[1]) > 1e-2
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_metrics(one_and_two, task):
     one, two = one_and_two
@@ -113,7 +131,7 @@ def test_the_same_metrics(one_and_two, task):
         assert rank[task]["metrics"] == pytest.approx(one[task]["metrics"], rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("task", TASKS[1:])
+@pytest.mark.parametrize("task", TASKS[len(PRETRAINING) :])
 def test_the_same_predictions_each_scan_once(one_and_two, task):
     one, two = one_and_two
     assert len(one[task]["table"]) == 6
