@@ -57,9 +57,7 @@ class Watch(L.Callback, TorchDispatchMode):
                 index is not None and index.dtype == torch.bool for index in args[1]
             )
             counter = packet is aten._local_scalar_dense and args[0].data_ptr() in self.counters
-            # `mask[rows, columns] = False`: on a GPU the number goes along with the kernel.
-            assigned = packet is aten.lift_fresh and args[0].ndim == 0 and args[0].dtype == torch.bool
-            if (packet in WAIT or masks) and not counter and not assigned:
+            if (packet in WAIT or masks) and not counter:
                 self.waits.append(f"{operator} in {where()}")
         return operator(*args, **(kwargs or {}))
 
