@@ -10,7 +10,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.simulation.atlas import load_atlas
 from neuro_ssl.simulation.cohort import Session, Subject, plan_cohort
 from neuro_ssl.simulation.deformation import random_field
-from neuro_ssl.simulation.effects import TEACHING
+from neuro_ssl.simulation.effects import TEACHING, RealisticEffects
 from neuro_ssl.simulation.image import lesion_map, simulate_scan
 from neuro_ssl.simulation.phenotype import phenotype
 
