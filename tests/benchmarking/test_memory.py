@@ -28,9 +28,7 @@ def test_measured_losses():
 
 
 def test_measured_steps():
-    rows = measure_step(CPU, (16, 16, 16), pairs=[4], micro_batch_size=1, width=8, stem_strides=[2], repeats=1)
-    assert [(row["name"], row["micro_batch_size"], row["pairs"]) for row in rows] == [
-        ("direct", 4, 4),
-        ("cached", 1, 4),
-    ]
-    assert rows[1]["bytes"] < rows[0]["bytes"] and rows[0]["ratio"] == 1
+    rows = measure_step(CPU, (24, 24, 24), pairs=[8], micro_batch_size=1, width=8, stem_strides=[2], repeats=1)
+    sizes = [(row["name"], row["micro_batch_size"], row["pairs"]) for row in rows]
+    assert sizes == [("direct", 8, 8), ("cached", 1, 8)]
+    assert rows[1]["bytes"] < 0.8 * rows[0]["bytes"] and rows[0]["ratio"] == 1
