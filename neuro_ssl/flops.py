@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def training_flops(encoder: nn.Module, shape: Sequence[int]) -> int:
     """Floating-point operations of forward and backward of one volume, multiplication and addition counted as two.
 
     Those of convolutions and matrix products, which are next to all; counted, not run: on tensors without content. What
-    is computed twice to save memory counts once, where the encoder recomputes in training mode alone.
+    an encoder computes twice to save memory (its `checkpoint_stages`) counts once.
 
     Args:
         encoder: volume (batch, 1, z, y, x) → features.
@@ -47,7 +48,9 @@ def training_flops(encoder: nn.Module, shape: Sequence[int]) -> int:
     memo: dict[int, Tensor] = {id(b): b.to("meta") for b in encoder.buffers()}
     for p in encoder.parameters():
         memo[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad)
-    hollow = copy.deepcopy(encoder, memo).eval()
+    hollow: Any = copy.deepcopy(encoder, memo).eval()
+    if hasattr(hollow, "checkpoint_stages"):
+        hollow.checkpoint_stages = 0  # type: ignore[assignment]
     assert all(t.is_meta for t in itertools.chain(hollow.parameters(), hollow.buffers()))
     with FlopCounterMode(display=False) as counter, torch.enable_grad(), torch.autocast("cpu", enabled=False):
         features: Tensor = hollow(torch.empty(1, 1, *shape, device="meta"))

@@ -68,11 +68,12 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """The batch is there."""
-        if self.peak and self._volume_flops is None and "volume" in batch:
-            self._volume_flops = self._count(pl_module, batch)
         self._begin = _now(pl_module.device)
         if self._waiting_since is not None:
             self._waits.append((self._waiting_since, self._begin))
+        if self.peak and self._volume_flops is None and "volume" in batch:
+            self._volume_flops = self._count(pl_module, batch)
+            self._begin = _now(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -106,8 +107,8 @@ class Throughput(L.Callback):
         seconds = len(self._steps) * (wait + step)
         flops = self._volumes * (self._volume_flops or 0)
         waiting_share = wait / (wait + step) if self._waits else -1.0
-        row = [self._scans, seconds, waiting_share, _peak_memory_gb(device), flops]
-        ranks, _ = gather_rows(torch.tensor([row], dtype=torch.float64, device=device))
+        row = [self._scans, seconds, waiting_share, peak_memory_gb(device), flops]
+        ranks, _ = gather_rows(torch.tensor([row], dtype=torch.float32, device=device))
         # Steps end together; the process that waits most, or needs most memory, is the one to look at.
         scans, _, _, _, all_flops = ranks.sum(dim=0).tolist()
         _, longest, waiting_share, memory_gb, _ = ranks.amax(dim=0).tolist()
@@ -138,7 +139,7 @@ def _seconds(begin: Moment, end: Moment) -> float:
     return float(begin.elapsed_time(end)) / 1e3
 
 
-def _peak_memory_gb(device: torch.device) -> float:
+def peak_memory_gb(device: torch.device) -> float:
     """Of what PyTorch holds on the GPU; without one, of this process (its loading workers not counted)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9

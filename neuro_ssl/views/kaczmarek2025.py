@@ -1,9 +1,16 @@
 """The paper's views (Kaczmarek et al. 2025), all in one resampling.
 
-Crop of random size at a random place → resize → left–right flip → rotation in the axial plane → intensity shift →
-gamma → masked z-score. Differs: one interpolation instead of three; crops without brain are redrawn a bounded number
-of times (the public code loops for ever). The intensity shift is kept although it changes nothing: gamma works on
-the range, and the masked z-score removes any offset.
+Crop of random size at a random place → resize → left–right flip → rotation in the axial plane, beyond the crop its
+border (the default of MONAI's rotation) → intensity shift → gamma → masked z-score. The shift is kept although it
+changes nothing: gamma works on the range, and the masked z-score removes any offset.
+
+Differs: crops without brain are redrawn a bounded number of times (the public code loops for ever), and there is one
+interpolation where crops are rotated instead of two. Inside the brain, in standard deviations of the view, that makes
+a difference from MONAI's transforms with the same parameters of 0.002 in the median, 0.026 at the 95th percentile and
+0.66 at most (1 mm; 0.006, 0.067 and 1.2 at 2 mm), and of 0.00004 at most without rotation. MONAI's nearest-voxel
+masks are off by up to half a voxel; where the mean and standard deviation are taken over each one's own mask, that
+shifts and scales views by 0.005 in the median, 0.035 at the 95th percentile and 0.28 at most (1 mm; without
+rotation). All from `python experiments/throughput/views_error.py --grid paper_1mm` (or `2mm`).
 """
 
 from typing import NamedTuple

@@ -3,8 +3,8 @@
 Two ways to the same view. `resample_batched` samples all volumes of a batch at once, for accelerators.
 `resample_each` takes one sample after another and leaves out what a CPU would spend most time on: voxels outside of
 the crop are never read, a rotation in the axial plane alone is sampled in two dimensions with the slices as channels
-and then interpolated along z, and an oblique one only where the brain comes to lie. Images agree to 1e-5 of the
-intensities; masks but for voxels halfway between two others up to rounding.
+and then interpolated along z, and an oblique one only where the brain comes to lie. Both give the same up to the
+rounding of coordinates in float32.
 
 Legend: B batch; coordinates are (x, y, z) as in `geometry`.
 """
@@ -68,7 +68,7 @@ def resample_each(
     full_3 = torch.tensor(volume_B1zyx.shape[:1:-1])
     for sample, volume in enumerate(volume_B1zyx[:, 0]):
         source, start_3 = cut(volume, start_B3[sample], size_B3[sample]).float(), start_B3[sample]
-        if not border:  # around the brain alone; one layer of background, continued, is background everywhere
+        if not border:  # around the brain alone; a layer of background, continued, is background everywhere
             brain_start_3, brain_size_3 = brain_box(source)
             source = F.pad(cut(source, brain_start_3, brain_size_3), (1,) * 6)
             start_3 = start_3 + brain_start_3 - 1
@@ -78,13 +78,18 @@ def resample_each(
         ratio_3 = full_3.double() / torch.tensor(source.shape[::-1])
         matrix_34 = matrix_B34[sample].double() * ratio_3[:, None]
         matrix_34[:, 3] += (full_3 - 2 * start_3) / torch.tensor(source.shape[::-1]) - 1
-        axial = not matrix_34[2, :2].any() and not matrix_34[:2, 2].any()
-        sample_box = _sample_axial if axial else _sample_oblique
-        sample_box(source, matrix_34, image[sample, 0], mask[sample, 0], border)
+        if not matrix_34[2, :2].any() and not matrix_34[:2, 2].any():
+            _sample_axial(source, matrix_34, image[sample, 0], mask[sample, 0])
+        elif not border:
+            _sample_oblique(source, matrix_34, image[sample, 0], mask[sample, 0])
+        else:  # no family of views does this
+            one = slice(sample, sample + 1)
+            arguments = volume_B1zyx[one], start_B3[one], size_B3[one], matrix_B34[one], border
+            image[one], mask[one] = resample_batched(*arguments)
     return image, mask
 
 
-def _sample_axial(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor, border: bool) -> None:
+def _sample_axial(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor) -> None:
     """Rotations about z alone: each axial slice in two dimensions, all at once, then between slices."""
     depth, height, width = image.shape
     n_slices = len(source)
@@ -103,39 +108,72 @@ def _sample_axial(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor
             if 0 <= low < SLAB:
                 torch.lerp(slices[low], slices[min(low + 1, len(slices) - 1)], place - int(place), out=image[k])
                 mask[k] = brain[min(nearest - first, len(brain) - 1)]
-    image *= mask
+                image[k].masked_fill_(~mask[k], 0)
 
 
-def _sample_oblique(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor, border: bool) -> None:
-    """Any rotation: find the brain's voxels first, then interpolate these alone."""
-    box = [(0, n) for n in image.shape[::-1]]  # along x, y, z: where in the view the source comes to lie
-    if not border:
-        corners_38 = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.double)] * 3).T
-        seen_38 = torch.linalg.solve(matrix_34[:, :3], corners_38 - matrix_34[:, 3:])
-        for axis, (_, n) in enumerate(box):
-            index = ((seen_38[axis] + 1) * n - 1) / 2
-            box[axis] = (max(int(index.min().floor()), 0), min(int(index.max().ceil()) + 1, n))
-    (x, y), (first, last) = (slice(low, max(low, high)) for low, high in box[:2]), box[2]
-    centres_xyz = [voxel_centres(n) for n in image.shape[::-1]]
-    matrix_134, volume = matrix_34.float()[None], source[None, None]
-    tie_3 = 2 * TIE_VOXELS / torch.tensor(source.shape[::-1])
-    for low in range(first, last, SLAB):
-        z = slice(low, min(low + SLAB, last))
-        grid = sampling_grid(matrix_134, *(centres[part] for centres, part in zip(centres_xyz, (x, y, z), strict=True)))
-        grid += tie_3
-        brain = F.grid_sample(volume, grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0] > 0
-        inside = brain.view(-1).nonzero().squeeze(1)
-        points = (grid.view(-1, 3).index_select(0, inside) - tie_3).view(1, 1, 1, -1, 3)
-        values = F.grid_sample(volume, points, mode="bilinear", padding_mode="border", align_corners=False)
-        image[z, y, x] = torch.zeros(brain.numel()).index_copy_(0, inside, values.view(-1)).view(brain.shape)
-        mask[z, y, x] = brain
+def _sample_oblique(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor) -> None:
+    """Any rotation of a source with background all around: find the brain's voxels, then interpolate these alone.
+
+    Written out, since in three dimensions a CPU's `grid_sample` takes one voxel at a time.
+    """
+    size_xyz = source.shape[::-1]
+    strides = (1, size_xyz[0], size_xyz[0] * size_xyz[1])
+    values, brain = source.flatten(), (source > 0).flatten()
+    to_voxel_34 = matrix_34 * torch.tensor(size_xyz)[:, None] / 2  # from the view's coordinates to the source's voxels
+    to_voxel_34[:, 3] += (torch.tensor(size_xyz) - 1) / 2
+    x, y, z_all = _seen_in(image.shape, matrix_34)
+    x_centres, y_centres, z_centres = (voxel_centres(n) for n in image.shape[::-1])
+    for first in range(z_all.start, z_all.stop, SLAB):
+        z = slice(first, min(first + SLAB, z_all.stop))
+        places = []
+        for to_x, to_y, to_z, offset in to_voxel_34.tolist():
+            plane = (to_y * y_centres[y])[:, None] + to_x * x_centres[x]
+            places.append(plane + (to_z * z_centres[z] + offset)[:, None, None])
+        nearest = torch.zeros(places[0].shape, dtype=torch.int32)
+        for place, n, stride in zip(places, size_xyz, strides, strict=True):
+            nearest.add_((place + TIE_VOXELS).round_().clamp_(0, n - 1).int(), alpha=stride)
+        is_brain = brain.index_select(0, nearest.view(-1))
+        inside = is_brain.nonzero().squeeze(1)
+        interpolated = _interpolate(values, [place.view(-1).index_select(0, inside) for place in places], strides)
+        image[z, y, x] = torch.zeros(len(is_brain)).index_copy_(0, inside, interpolated).view(nearest.shape)
+        mask[z, y, x] = is_brain.view(nearest.shape)
+
+
+def _interpolate(values: Tensor, places: list[Tensor], strides: tuple[int, int, int]) -> Tensor:
+    """Trilinear interpolation at these places (x, y, z), in voxels, of which none is in the outermost layer."""
+    low = [place.floor() for place in places]
+    x, y, z = (place - below for place, below in zip(places, low, strict=True))
+    corner = torch.zeros(len(x), dtype=torch.int32)
+    for below, stride in zip(low, strides, strict=True):
+        corner.add_(below.int(), alpha=stride)
+    _, row, plane = strides
+
+    def along_x(offset: int) -> Tensor:
+        return values.index_select(0, corner + offset).lerp_(values.index_select(0, corner + (offset + 1)), x)
+
+    def along_y(offset: int) -> Tensor:
+        return along_x(offset).lerp_(along_x(offset + row), y)
+
+    return along_y(0).lerp_(along_y(plane), z)
+
+
+def _seen_in(shape_zyx: torch.Size, matrix_34: Tensor) -> list[slice]:
+    """Where in a view of this shape the source comes to lie, along (x, y, z)."""
+    corners_38 = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.double)] * 3).T
+    seen_38 = torch.linalg.solve(matrix_34[:, :3], corners_38 - matrix_34[:, 3:])
+    box = []
+    for n, seen in zip(shape_zyx[::-1], seen_38, strict=True):
+        index = ((seen + 1) * n - 1) / 2
+        first = min(max(int(index.min().floor()), 0), n)
+        box.append(slice(first, max(first, min(int(index.max().ceil()) + 1, n))))
+    return box
 
 
 def sampling_grid(matrix_B34: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Where to sample for a view's voxels at these normalised coordinates, (batch, z, y, x, 3).
 
-    What `torch.nn.functional.affine_grid` gives, in a quarter of its time on a CPU, and in float32 whatever matrix
-    products are rounded to.
+    What `torch.nn.functional.affine_grid` gives, without its matrix product: faster on a CPU, and in float32 whatever
+    matrix products are rounded to.
     """
     grid = matrix_B34.new_empty(len(matrix_B34), len(z), len(y), len(x), 3)
     for axis in range(3):

@@ -96,6 +96,15 @@ def test_both_ways_show_the_same(rotation, border):
     assert not one[2].any()
 
 
+@pytest.mark.parametrize("rotation", [(0.0, 0.0, 0.7), (0.1, 0.0, 0.7)])
+def test_brain_that_is_turned_out_of_the_view_leaves_it_empty(rotation, batched):
+    volume = torch.zeros(1, 1, *SHAPE)
+    volume[..., 10, :2, :2] = 1  # in the corner of a slice
+    image, mask = resample(volume, *WHOLE, matrix(rotation=rotation), border=False, batched=batched)
+    assert not image.any()
+    assert not mask.any()
+
+
 def test_voxels_halfway_between_two_are_decided_alike():
     # A crop of two thirds: every third voxel of the view lies exactly between two voxels of the volume.
     volume = torch.zeros(1, 1, 18, 18, 18)

@@ -42,3 +42,11 @@ def test_keys_do_not_collide():
     n = 20_000
     many = torch.cat([keys(n, epoch=e, view=v) for e in range(3) for v in range(2)])
     assert len(torch.unique(many, dim=0)) == 6 * n
+
+
+def test_single_numbers_of_a_stream_equal_those_of_the_whole():
+    k, places = keys(3), torch.tensor([7, 0, 19])
+    assert torch.equal(uniform(k, "a", 3, counter=places), uniform(k, "a", 4, 5).flatten(1)[:, places])
+    for part, whole in zip(normal_pair(k, "a", 3, counter=places), normal_pair(k, "a", 20), strict=True):
+        torch.testing.assert_close(part, whole[:, places], atol=1e-6, rtol=1e-6)
+    assert uniform(k, "a", 0, counter=places[:0]).shape == (3, 0)
