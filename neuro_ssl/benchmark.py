@@ -1,5 +1,7 @@
 """`python -m neuro_ssl.benchmark`: what pretraining costs on this machine, part by part, beside the paper's way."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,8 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import BenchmarkConfig
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from neuro_ssl.benchmarking.measurement import Measurement
 
 PARTS = ("loader", "views", "loss", "step", "end_to_end")
@@ -52,14 +56,19 @@ def check_values(cfg: BenchmarkConfig) -> None:
     for key in ("batch_size", "micro_batch_size", "n_steps"):
         if cfg[key] < 1:  # type: ignore[index]
             raise InputError(f"{key} must be at least 1, got {cfg[key]}")  # type: ignore[index]
+    if not all(len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size) for size in plain(cfg.loss_sizes)):
+        raise InputError(f"loss_sizes must be pairs and widths such as [[1024, 64]], got {plain(cfg.loss_sizes)}")
     if cfg.n_scans < 2:
         raise InputError(f"n_scans must be at least 2, got {cfg.n_scans}")
 
 
 def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) -> "list[Measurement]":
     """The parts that are asked for, in their order; `settings` with what `auto` means."""
-    from neuro_ssl.benchmarking import end_to_end, inputs
+    from neuro_ssl.benchmarking.end_to_end import end_to_end
+    from neuro_ssl.benchmarking.inputs import loader, views
+    from neuro_ssl.benchmarking.loss import loss
     from neuro_ssl.benchmarking.material import Material
+    from neuro_ssl.benchmarking.step import step
     from neuro_ssl.console import quiet_libraries
     from neuro_ssl.grid import Grid
     from neuro_ssl.optim import Optimizer
@@ -85,13 +94,25 @@ def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) 
         print(f"{part} …", flush=True)
         match part:
             case "loader":
-                rows += inputs.loader(material(cfg.grid), cfg.min_seconds)
+                rows += loader(material(cfg.grid), cfg.min_seconds)
             case "views":
                 families = {"kaczmarek2025": Kaczmarek2025(), "standard": Standard()}
-                rows += inputs.views(material(cfg.grid), families, device, cfg.batch_size, cfg.min_seconds)
+                rows += views(material(cfg.grid), families, device, cfg.batch_size, cfg.min_seconds)
+            case "loss":
+                rows += loss(device, cfg.min_seconds, [(pairs, width) for pairs, width in settings["loss_sizes"]])
+            case "step":
+                rows += step(
+                    encoders(settings["encoder"]),
+                    Grid.named(settings["step_grid"]).shape,
+                    device,
+                    pairs=cfg.batch_size,
+                    micro_batch_size=cfg.micro_batch_size,
+                    repetitions=cfg.n_steps,
+                    autocast=device == "cuda",
+                )
             case "end_to_end":
                 ours, theirs = (build(settings["encoder"]) for _ in range(2))
-                rows += end_to_end.end_to_end(
+                rows += end_to_end(
                     material(settings["step_grid"]),
                     SimCLR(ours, Kaczmarek2025(), Optimizer(), seed=0),
                     theirs,
@@ -102,6 +123,14 @@ def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) 
                     n_steps=cfg.n_steps,
                 )
     return rows
+
+
+def encoders(node: dict[str, Any]) -> "dict[str, Callable[[], nn.Module]]":
+    """What makes the encoder of the step: with both strides of the stem, where it has one."""
+    name = node["_target_"].rpartition(".")[2]
+    if "stem_stride" not in node:
+        return {name: functools.partial(build, node)}
+    return {f"{name}, stem stride {s}": functools.partial(build, {**node, "stem_stride": s}) for s in (1, 2)}
 
 
 def find_head(cfg: BenchmarkConfig, folder: Path) -> tuple[Path, Path | None]:

@@ -4,7 +4,8 @@
                           configuration
     metrics.csv           history: epoch, step, metric, value
     checkpoints/          best.ckpt, last.ckpt
-    views.npz             pretraining: three scans and two views of each
+    views.npz             pretraining: three scans and the views of each
+    reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan

@@ -120,6 +120,7 @@ class BenchmarkConfig:
     device: str = MISSING
     batch_size: int = MISSING
     micro_batch_size: int = MISSING
+    loss_sizes: list[Any] = MISSING
     num_workers: int = MISSING
     n_scans: int = MISSING
     n_steps: int = MISSING

@@ -59,8 +59,23 @@ class MetricsCSV(Logger):
             writer.writerows(rows)
 
 
+class _Wandb(WandbLogger):
+    """Keeps pictures of scans off the server, and out of what may be synced to it later, unless told otherwise."""
+
+    images = False
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Add pictures, or leave them where they are: in the run directory."""
+        if self.images:
+            super().log_image(key, images, step, **kwargs)
+
+
 def wandb_logger(
-    directory: str, name: str, project: str = "neuro_ssl", mode: Literal["auto", "online", "offline"] = "auto"
+    directory: str,
+    name: str,
+    project: str = "neuro_ssl",
+    mode: Literal["auto", "online", "offline"] = "auto",
+    images: bool = False,
 ) -> WandbLogger:
     """Weights & Biases; without an account it works offline, and asks nothing.
 
@@ -69,6 +84,7 @@ def wandb_logger(
         name: of the run.
         project: on the dashboard.
         mode: `online`, `offline`, or `auto`: online when a key is configured.
+        images: take pictures of scans too. Data-use agreements commonly forbid that they leave the machine.
     """
     os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
@@ -76,7 +92,7 @@ def wandb_logger(
     if mode == "auto":
         has_key = wandb.login(prompt=False, verify=False)
         mode = "online" if has_key and os.environ.get("WANDB_MODE", "online") == "online" else "offline"
-    logger = WandbLogger(
+    logger = _Wandb(
         project=project,
         name=name,
         id=name,
@@ -85,6 +101,7 @@ def wandb_logger(
         offline=mode == "offline",
         settings=wandb.Settings(mode=mode, console="off"),
     )
+    logger.images = images
     if mode == "offline":
         print(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
     return logger

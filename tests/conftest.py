@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra._internal.hydra import Hydra
 
 os.environ["WANDB_MODE"] = "offline"  # no test talks to a server, whatever keys this machine holds
 
@@ -12,10 +13,15 @@ IXI = Path(__file__).parent / "data" / "ixi_2mm"  # four real heads
 
 
 def run_command(name: str, *arguments: object) -> None:
-    """Run `python -m neuro_ssl.<name> …` in this process, through its real entry point."""
+    """Run `python -m neuro_ssl.<name> …` in this process, through its real entry point.
+
+    Hydra composes a command's configuration twice, the first time only to look whether `hydra.mode` says sweep. Nothing
+    here sets it, so that the answer is always None, and a tenth of a second a command is saved.
+    """
     module = importlib.import_module(f"neuro_ssl.{name}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(Path(module.__file__)), *map(str, arguments)])
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         module.main()
 
 

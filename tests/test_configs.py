@@ -87,7 +87,6 @@ CHOSEN = {
     ("override", "message"),
     [
         ("+task.temprature=0.1", "task.temprature is not a parameter .* did you mean temperature"),
-        ("task.temperature=warm", "task.temperature='warm'"),
         ("task.projector_dims=[512,x]", "task.projector_dims"),
         ("encoder.stem_stride=2.5", "encoder.stem_stride=2.5"),
         ("encoder.norm=layer", "encoder.norm='layer'"),
@@ -95,12 +94,8 @@ CHOSEN = {
         ("+views.rotation=3", "views.rotation is not a parameter .* did you mean rotation_degrees"),
         ("+optimizer.lr=0.1", "optimizer.lr is not a parameter"),
         ("optimizer.algorithm=sgd", "optimizer.algorithm='sgd'"),
-        ("+trainer.max_epoch=3", "trainer.max_epoch is not a parameter .* did you mean max_epochs"),
-        ("trainer.max_epochs=many", "trainer.max_epochs='many'"),
         ("+logger.wandb.projekt=x", "logger.wandb.projekt is not a parameter .* did you mean project"),
         ("+task.encoder=x", "task.encoder is not a parameter"),
-        ("task._target_=neuro_ssl.tasks.Nothing", "task._target_: cannot import neuro_ssl.tasks.Nothing"),
-        ("~task.target", "task.target is missing"),
         ("optimizer=null", "optimizer: expected a component .* got null"),
         ("trainer=null", "trainer: expected a component .* got null"),
         ("dataset.grid=[1]", "dataset.grid"),
@@ -110,28 +105,6 @@ def test_components_refuse(override, message):
     task = "task=brain_age" if "target" in override else "task=simclr"
     with pytest.raises(InputError, match=message):
         check_components(composed(task, override), SUPPLIED, optional=["views"])
-
-
-def test_an_added_top_level_key_is_refused(command, capsys):
-    with pytest.raises(SystemExit):
-        command("train", "+sed=1")
-    assert "did you mean seed" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("key", ["sed=1", "batch_size=many", "frozen=perhaps", "encodr=resnet18", "task=simcrl"])
-def test_top_level_keys_and_choices_are_refused(key):
-    with pytest.raises(Exception, match=key.lstrip("+").split("=")[0]):
-        composed(key)
-
-
-def test_a_misspelt_key_in_a_file_is_refused(tmp_path, command, capsys):
-    for name, content in {"top": "bach_size: 3", "nested": "task: {temprature: 0.1}"}.items():
-        (tmp_path / "experiment").mkdir(exist_ok=True)
-        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
-        with pytest.raises(SystemExit) as stop:
-            command("train", "--config-dir", tmp_path, f"+experiment={name}")
-        assert stop.value.code == 1
-        assert {"top": "bach_size", "nested": "did you mean temperature"}[name] in capsys.readouterr().err
 
 
 def readme_commands():

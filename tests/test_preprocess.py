@@ -309,17 +309,12 @@ def test_a_real_head_from_a_table_with_deepbet(command, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["splits.train=0.9"], "add up to 1"),
-        (["grid=big"], "grid must be"),
-        (["n_jobs=0"], "n_jobs must be at least 1"),
         (["on_error=ignore"], "on_error must be continue or stop"),
         (["shard=2", "num_shards=2"], "shard must be from 0 to num_shards - 1, got shard=2 num_shards=2"),
         (["shard=-1"], "shard must be from 0"),
         (["num_shards=0"], "shard must be from 0"),
-        (["brain_extraction=bet"], "brain_extraction must be"),
         (["dataset.root=null"], "dataset.root: the folder of the images is needed"),
         (["dataset.mask_derivative=null", "brain_extraction=mask"], "4 of 4 images have no mask"),
-        (["+dataset.mask=masks"], "dataset.mask is not a parameter"),
         (["dataset.values={sex: [1, 2]}"], "dataset.values"),
     ],
 )

@@ -17,6 +17,8 @@ from neuro_ssl.callbacks import Progress
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.store_writer import StoreWriter
 
+TRANSFORMER = ["encoder.width=24", "encoder.n_heads=2", "encoder.n_layers=1", "encoder.patch_size=[5,6,6]"]
+
 
 class Killed(BaseException):
     """Stands for kill -9 in this process: nothing of ours or of Lightning's catches it to tidy up."""
@@ -56,7 +58,8 @@ def arguments(many_brains):
     def of(recipe, runs):
         return [
             f"+experiment={recipe}",
-            *("dataset=csv", "dataset.cohort=many", "grid=8mm", "strategy=cpu", "encoder.width=8", "batch_size=5"),
+            *("dataset=csv", "dataset.cohort=many", "grid=8mm", "strategy=cpu", "batch_size=5"),
+            *(TRANSFORMER if "mae" in recipe else ["encoder.width=8"]),
             *("trainer.max_epochs=3", "checkpoint_minutes=0", "num_workers=0", "logger=csv"),
             f"data_dir={many_brains}",
             f"runs_dir={runs}",
@@ -125,7 +128,7 @@ FAST = [("simclr_pretrain", MOMENTS[1]), ("simclr_pretrain", MOMENTS[4]), ("from
     ("recipe", "moment"),
     [
         pytest.param(recipe, moment, marks=[] if (recipe, moment) in FAST else pytest.mark.slow)
-        for recipe in ("simclr_pretrain", "from_scratch", "linear_probe")
+        for recipe in ("simclr_pretrain", "simclr_mae_pretrain", "from_scratch", "linear_probe")
         for moment in MOMENTS
     ],
 )
@@ -210,12 +213,15 @@ def wandb_history(run):
     return [record for record in records if record["type"] == "history"]
 
 
-def test_wandb_holds_the_whole_history_once(arguments, tmp_path, command, monkeypatch):
+def test_wandb_holds_the_whole_history_once_offline_without_a_key(arguments, tmp_path, command, monkeypatch, capsys):
     offline = [*arguments("from_scratch", tmp_path), "logger=wandb"]
     interrupted(monkeypatch, command, offline, step=7)
     wandb.finish()  # a killed process takes the tracker's run with it
+    capsys.readouterr()
     command("train", *offline)
     run = only_run(tmp_path)
+    assert f"wandb sync {run}/wandb/offline-run-*" in capsys.readouterr().out
+    assert len(list(run.glob("wandb/offline-run-*/run-*.wandb"))) == 1
     metrics = pd.read_csv(run / "metrics.csv")
     tracked = [
         (record["history"]["item"]["trainer/global_step"], name, value)

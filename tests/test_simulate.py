@@ -1,6 +1,9 @@
 import inspect
 import json
-from dataclasses import fields
+import subprocess
+import sys
+import time
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import bids2table
@@ -11,8 +14,11 @@ import pytest
 import yaml
 
 from neuro_ssl.config import CONF_DIR
+from neuro_ssl.data.bids import BIDSDataset
+from neuro_ssl.files import LEFTOVER
 from neuro_ssl.schemas import SimulateConfig
 from neuro_ssl.simulation import simulate_cohort
+from neuro_ssl.simulation.effects import RealisticEffects
 
 SMALL = ("n_subjects=6", "spacing_mm=8", "follow_up_fraction=0.5", "n_jobs=1")
 
@@ -69,6 +75,69 @@ def test_the_same_subjects_whatever_the_cohort_and_the_processes(cohort, command
     assert len(images) >= 4
     for name, path in images.items():
         assert path.read_bytes() == (cohort / name).read_bytes(), name
+
+
+def test_sessions_and_images_name_their_scanner_and_the_manifest_has_it(command, tmp_path):
+    root = tmp_path / "d"
+    more = ("scanners_per_site=2", "field_strengths=[1.5,3.0]", "n_follow_ups=2", "retest_fraction=0.6")
+    command("simulate", f"output={root}", *SMALL, *more)
+    described = json.loads((root / "sessions.json").read_text())
+    sessions = {}
+    for path in root.glob("sub-*/*_sessions.tsv"):
+        table = pd.read_csv(path, sep="\t")
+        assert list(table.columns) == ["session_id", *described]
+        assert table["visit"][0] == "baseline" and table["days"].is_monotonic_increasing
+        sessions |= {(path.parent.name, row["session_id"]): row for _, row in table.iterrows()}
+    visits = [row["visit"] for row in sessions.values()]
+    assert set(visits) == set(described["visit"]["Levels"]) and visits.count("retest") in (3, 4)
+    for (subject, session), row in sessions.items():
+        about = json.loads((root / subject / session / "anat" / f"{subject}_{session}_T1w.json").read_text())
+        assert about["DeviceSerialNumber"] == row["scanner"] and about["MagneticFieldStrength"] == row["field_strength"]
+        assert about["InstitutionName"].startswith(row["site"]) and about["ManufacturersModelName"].endswith("T")
+
+    manifest = BIDSDataset(root=str(root), cohort="simulated", mask_derivative="masks").scans()
+    assert len(manifest) == len(sessions) and manifest["scanner"].nunique() > 2
+    for _, scan in manifest.iterrows():
+        row = sessions[scan["subject_id"].removeprefix("simulated/"), scan["session_id"]]
+        assert (scan["scanner"], scan["site"], scan["age_years"]) == (row["scanner"], row["site"], row["age"])
+
+
+def test_effects_are_a_choice_with_sizes(command, tmp_path, capsys):
+    root = tmp_path / "d"
+    command("simulate", f"output={root}", *SMALL, "n_subjects=1", "effects=realistic", "effects.ventricle_mm=0.5")
+    recorded = json.loads((root / "simulation.json").read_text())["effects"]
+    sizes = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(RealisticEffects()).items()}
+    assert recorded == sizes | {"ventricle_mm": 0.5}
+    for wrong, message in (
+        ("effects.ventricle_mm=6.0", "effects.ventricle_mm=0.5"),  # what the folder holds
+        ("effects.noise=[0.1,0.0]", "effects.noise must be two numbers"),
+        ("+effects.ventrikel_mm=1", "did you mean ventricle_mm"),
+        ("effects.interpolation=2", "effects.interpolation=2"),
+        ("field_strengths=[7.0]", "field_strengths must be a list of 1.5 and 3, got [7.0]"),
+    ):
+        with pytest.raises(SystemExit):
+            command("simulate", f"output={root}", *SMALL, "n_subjects=1", "effects=realistic", wrong)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_its_workers_end_and_it_goes_on_to_the_same_files(tmp_path):
+    arguments = [sys.executable, "-m", "neuro_ssl.simulate", "n_subjects=40", "spacing_mm=4", "n_jobs=2"]
+    killed = subprocess.Popen([*arguments, f"output={tmp_path / 'a'}"], stderr=subprocess.PIPE)
+    while len(list((tmp_path / "a").rglob("*_T1w.nii.gz"))) < 10:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate(timeout=60)  # the workers hold its stderr open for as long as they live
+    done = len(list((tmp_path / "a").rglob("*_mask.nii.gz")))
+    assert done < 40
+    for name in "ab":
+        subprocess.run([*arguments, f"output={tmp_path / name}"], check=True)
+    whole, again = (
+        {name: path.read_bytes() for name, path in files(tmp_path / root).items() if not LEFTOVER.match(path.name)}
+        for root in "ba"
+    )
+    assert again == whole
 
 
 def test_again_does_nothing_and_an_interrupted_run_goes_on(cohort, command, capsys):

@@ -134,38 +134,6 @@ def test_a_sweep_makes_the_same_runs_as_single_commands(path_on_real_brains, tmp
     assert "a sweep (-m) can't use 2 devices" in capsys.readouterr().err
 
 
-def test_without_a_key_wandb_works_offline_and_says_where(path_on_real_brains, tmp_path, command, capsys):
-    _, tiny, _ = path_on_real_brains
-    command("train", "+experiment=from_scratch", "encoder.width=8", *tiny, "logger=wandb", f"runs_dir={tmp_path}")
-    (run,) = tmp_path.glob("from_scratch-*")
-    assert f"wandb sync {run}/wandb/offline-run-*" in capsys.readouterr().out
-    assert len(list(run.glob("wandb/offline-run-*/run-*.wandb"))) == 1
-    assert (run / "metrics.csv").stat().st_size > 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["weights=nowhere"], "weights=nowhere is not a run directory"),
-        (["grid=9mm"], "9mm"),
-        (["task.target=shoe_size"], "no column 'shoe_size'"),
-        (["task.target=sex"], "holds words such as"),
-        (["task=sex"], "classification needs both classes in every split"),
-        (["task=alzheimers"], "no column 'diagnosis'"),
-        (["batch_size=0"], "batch_size must be at least 1"),
-    ],
-)
-def test_one_clear_error_before_anything_is_written(path_on_real_brains, tmp_path, command, capsys, arguments, message):
-    _, tiny, _ = path_on_real_brains
-    with pytest.raises(SystemExit) as stop:
-        command("train", "+experiment=from_scratch", *tiny, f"runs_dir={tmp_path}", *arguments)
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert not list(tmp_path.iterdir())
-
-
 def test_weights_bring_their_encoder(path_on_real_brains, tmp_path, command, capsys):
     _, tiny, pretrained = path_on_real_brains
     with pytest.raises(SystemExit):

@@ -1,6 +1,6 @@
 """Is what was planted found in the images? Measured with plain thresholds, compared with the simulator's own numbers.
 
-    python experiments/simulated_cohort/effects.py WORK [--effects teaching|realistic] [--subjects 200] [--n-jobs 2]
+    python experiments/simulated_cohort/effects.py WORK [--effects teaching|realistic] [--subjects 120] [--n-jobs 2]
 
 WORK keeps the cohort (BIDS) and its measurements; the figures go beside this file with --figures.
 """
@@ -199,8 +199,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--effects", choices=SETS, nargs="+", default=list(SETS))
-    parser.add_argument("--subjects", type=int, default=200)
-    parser.add_argument("--spacing-mm", type=float, default=2.0)
+    parser.add_argument("--subjects", type=int, default=120)
+    parser.add_argument("--spacing-mm", type=float, default=3.0)
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--figures", action="store_true", help="draw anatomy.jpg and effects.png beside this file")
     args = parser.parse_args()

@@ -1,5 +1,7 @@
 """Pictures of the simulated cohort: people at two ages, a disease, a lesion; and effects against age and severity."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
@@ -9,7 +11,7 @@ from neuro_ssl.simulation.atlas import load_atlas
 from neuro_ssl.simulation.cohort import Session, Subject
 from neuro_ssl.simulation.image import simulate_scan
 
-SPACING_MM = 1.5
+SPACING_MM = 1.5  # finer than the cohort: to be looked at
 COLOURS = {"teaching": "tab:orange", "realistic": "tab:blue"}
 
 
@@ -28,14 +30,19 @@ def draw_anatomy(sets, path):
         "75 years, stroke, NIHSS 14": person(75.0, "stroke", 14),
     }
     atlas = load_atlas(SPACING_MM)
-    figure, axes = plt.subplots(2 * len(sets), len(columns), figsize=(12, 5.2 * len(sets)), facecolor="black")
+    figure, axes = plt.subplots(2 * len(sets), len(columns), figsize=(12, 5.0 * len(sets)), facecolor="black")
     for i, (name, effects) in enumerate(sets.items()):
         for j, (title, subject) in enumerate(columns.items()):
             image, mask = (nib.as_closest_canonical(part) for part in simulate_scan(atlas, subject, 0, effects))
             voxels, inside = np.asarray(image.dataobj, dtype=float), np.asarray(mask.dataobj) > 0
             middle = np.round([np.mean(np.nonzero(inside)[axis]) for axis in range(3)]).astype(int)
-            axial = voxels[:, :, middle[2] + round(4 / SPACING_MM)]
-            coronal = voxels[:, middle[1] - round(2 / SPACING_MM)]  # through the hippocampi
+            level = middle[2] + round(4 / SPACING_MM)
+            if subject.nihss:  # where it is largest
+                healthy, _ = simulate_scan(atlas, replace(subject, diagnosis="CN", nihss=None), 0, effects)
+                level = np.abs(voxels - nib.as_closest_canonical(healthy).get_fdata()).sum((0, 1)).argmax()
+            brain = tuple(slice(np.min(at) - 5, np.max(at) + 6) for at in np.nonzero(inside))
+            axial = voxels[brain[0], brain[1], level]
+            coronal = voxels[brain[0], middle[1] + round(2 / SPACING_MM), brain[2]]  # through the hippocampi
             for row, plane in zip((2 * i, 2 * i + 1), (axial, coronal), strict=True):
                 axis = axes[row, j]
                 axis.imshow(plane.T, "gray", origin="lower", vmin=0, vmax=1.25 * np.percentile(voxels[inside], 90))
@@ -44,10 +51,10 @@ def draw_anatomy(sets, path):
                 axes[0, j].set_title(title, color="w", fontsize=11)
         axes[2 * i, 0].text(2, 2, f"effects={name}", color="w", fontsize=11)
     figure.subplots_adjust(0, 0, 1, 0.96, 0.01, 0.01)
-    _save_jpeg(figure, path)
+    save_jpeg(figure, path)
 
 
-def _save_jpeg(figure, path):
+def save_jpeg(figure, path):
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     Image.fromarray(pixels).save(path, quality=80, optimize=True)

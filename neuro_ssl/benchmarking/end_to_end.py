@@ -6,7 +6,6 @@ it. The first steps don't count: compilers and caches warm up, and loading proce
 the waiting of processes that can't keep up.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from neuro_ssl.benchmarking import reference
 from neuro_ssl.benchmarking.material import Material
-from neuro_ssl.benchmarking.measurement import OURS, REFERENCE, Measurement
+from neuro_ssl.benchmarking.measurement import OURS, REFERENCE, Measurement, now
 from neuro_ssl.data.datamodule import SSLDataModule
 
 WARMUP_STEPS = 5
@@ -34,19 +33,19 @@ class Clock(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The time from which the first batch is waited for."""
-        self.done.append(_now(pl_module.device))
+        self.done.append(now(str(pl_module.device)))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The batch is there."""
-        self.arrived.append(_now(pl_module.device))
+        self.arrived.append(now(str(pl_module.device)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """The device has finished the step."""
-        self.done.append(_now(pl_module.device))
+        self.done.append(now(str(pl_module.device)))
 
 
 def our_side(material: Material, task: L.LightningModule, settings: dict[str, Any], loading: dict[str, Any]) -> Clock:
@@ -98,14 +97,14 @@ def reference_side(
     model = nn.Sequential(encoder, head).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
     clock = Clock()
-    clock.done.append(_now(torch.device(device)))
+    clock.done.append(now(device))
     for views in _batches(material, max_steps, batch_size, num_workers):
-        clock.arrived.append(_now(torch.device(device)))
+        clock.arrived.append(now(device))
         first, second = (model(view.to(device)) for view in views)
         optimizer.zero_grad()
         reference.nt_xent(first, second, 0.5).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        clock.done.append(_now(torch.device(device)))
+        clock.done.append(now(device))
     return clock
 
 
@@ -180,9 +179,3 @@ def end_to_end(
         measured(ours, OURS, batch_size, f"{what}, {precision}"),
         measured(theirs, REFERENCE, batch_size, f"{what}, float32, views made while loading"),
     ]
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -57,11 +57,7 @@ def measure(
     times: list[float] = []
     function()
     while len(times) < least or sum(times) < min_seconds:
-        _wait_for(device)
-        start = time.perf_counter()
-        function()
-        _wait_for(device)
-        times.append(time.perf_counter() - start)
+        times.append(seconds_of(function, device))
     each = [seconds / units for seconds in times]
     return {
         "seconds": statistics.median(each),
@@ -71,6 +67,15 @@ def measure(
     }
 
 
-def _wait_for(device: str) -> None:
+def seconds_of(function: Callable[[], Any], device: str = "cpu") -> float:
+    """Of one call, on a GPU until it has finished."""
+    start = now(device)
+    function()
+    return now(device) - start
+
+
+def now(device: str) -> float:
+    """The clock in seconds, on a GPU once it has done all it was told to."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -69,7 +69,7 @@ class Views:
                 T.RandSpatialCropd(keys, roi_size=least, max_roi_size=self.shape_zyx, random_size=True),
                 T.Resized(keys, self.shape_zyx, mode=("trilinear", "nearest")),
                 T.RandFlipd(keys, prob=0.5, spatial_axis=2),
-                T.RandRotated(keys, range_x=0.785, prob=0.5, mode=("bilinear", "nearest"), padding_mode="zeros"),
+                T.RandRotated(keys, range_x=0.785, prob=0.5, mode=("bilinear", "nearest")),
                 T.RandShiftIntensityd("image", offsets=0.5, prob=0.8),
                 T.RandAdjustContrastd("image", gamma=(0.5, 1.5), prob=0.8),
             ]

@@ -39,10 +39,27 @@ def ratios(rows: Sequence[Measurement]) -> list[str]:
         lines.append(
             f"reading and two views, one after the other: {(their_load + their_views) / (load + views):.1f}× less"
         )
+    lines += [line for ours in rows if (line := _against_its_pair(ours, rows))]
     whole, their_whole = seconds("end_to_end", OURS), seconds("end_to_end", REFERENCE)
     if whole and their_whole:
         lines.append(f"end to end: {their_whole / whole:.1f}× as many scans a second")
     return lines
+
+
+def _against_its_pair(row: Measurement, rows: Sequence[Measurement]) -> str | None:
+    """A loss of ours against the reference's, a gradient-cached step against the direct one."""
+    if row.part == "loss" and row.side == OURS:
+        for other in rows:
+            if (other.part, other.what, other.side) == (row.part, row.what, REFERENCE):
+                times, memory = other.seconds / row.seconds, (other.peak_mb or 0) / (row.peak_mb or 1)
+                return f"loss, {row.what}: {times:.1f}× faster in {memory:.0f}× less memory"
+    name, cached, _ = row.what.partition("gradient-cached")
+    if row.part == "step" and cached:
+        for other in rows:
+            if (other.part, other.what) == ("step", f"{name}direct"):
+                times, memory = row.seconds / other.seconds, (other.peak_mb or 0) / (row.peak_mb or 1)
+                return f"step, {name}gradient-cached: {times:.2f}× the time of a direct one, {memory:.1f}× less memory"
+    return None
 
 
 def machine(environment: dict[str, Any], threads: int) -> str:

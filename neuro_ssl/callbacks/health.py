@@ -111,7 +111,7 @@ class Health(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn once a run that the encoder sees all scans alike."""
         metrics = trainer.callback_metrics
-        if self._warned or "val/rankme" not in metrics:
+        if self._warned or "val/rankme" not in metrics or not getattr(pl_module, "likeness_warns", True):
             return
         spread, rank = float(metrics["val/embedding_sd"]), float(metrics["val/rankme"])
         if spread < COLLAPSED_SD or rank < COLLAPSED_RANK:

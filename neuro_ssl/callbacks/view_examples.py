@@ -1,4 +1,4 @@
-"""Keeps a few scans and the two views that pretraining makes of them, for a person to look at."""
+"""Keeps a few scans and the views that pretraining makes of them, for a person to look at."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from neuro_ssl.data.batches import Batch
-from neuro_ssl.tasks.simclr import SimCLR
+from neuro_ssl.tasks.pretraining import Pretraining
 
 
 class ViewExamples(L.Callback):
-    """Writes `views.npz` when training starts: `original`, `view1`, `view2`, each (scans, z, y, x) float32.
+    """Writes `views.npz` when training starts: `original`, `view1` and so on, each (scans, z, y, x) float32.
 
     Args:
         directory: the run directory.
@@ -26,9 +26,9 @@ class ViewExamples(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Only the first batch is looked at."""
-        if trainer.global_step or not isinstance(pl_module, SimCLR):
+        if trainer.global_step or not isinstance(pl_module, Pretraining):
             return
         some = {key: value[: self.n_scans] for key, value in batch.items()}
-        first, second = pl_module.make_views(some)
-        original, view1, view2 = (v[:, 0].float().cpu().numpy() for v in (some["volume"], first, second))
-        np.savez_compressed(self.file, original=original, view1=view1, view2=view2)
+        views = {f"view{i}": view for i, view in enumerate(pl_module.make_views(some), start=1)}
+        shown = {name: v[:, 0].float().cpu().numpy() for name, v in {"original": some["volume"], **views}.items()}
+        np.savez_compressed(self.file, **shown)

@@ -61,9 +61,12 @@ class Encoder(nn.Module):
         return [group for group in groups if group]
 
     def recompute_first(self, n_stages: int) -> None:
-        """Keep no activations of the first stages; the backward pass computes them again, with equal gradients.
+        """In training, keep no activations of the first stages, whose maps are the largest.
 
-        The first stages hold most of the memory, as their maps are the largest.
+        The backward pass computes them again, with equal gradients. What that saves: experiments/encoders.
+
+        Args:
+            n_stages: how many, of `stages()`.
 
         Raises:
             InputError: not a number of stages.
@@ -103,7 +106,7 @@ class Encoder(nn.Module):
 
     def _run(self, stages: Sequence[Sequence[nn.Module]], x: Tensor, n_recomputed: int) -> Tensor:
         for index, stage in enumerate(stages):
-            if index < n_recomputed and torch.is_grad_enabled():
+            if index < n_recomputed and self.training and torch.is_grad_enabled():
                 x = recomputed(stage, x)
             else:
                 for module in stage:

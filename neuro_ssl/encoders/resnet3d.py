@@ -76,5 +76,7 @@ class ResNet3D(Encoder, ResNet):
 
     def stages(self) -> list[list[nn.Module]]:
         """Stem with pooling, and the four stages of residual blocks."""
-        stem = [self.conv1, self.bn1, self.act, self.maxpool]
+        # MONAI pools after the activation. The two commute, and this way round the backward pass of the activation
+        # doesn't work on the largest maps: the same numbers from less memory.
+        stem = [self.conv1, self.bn1, self.maxpool, self.act]
         return [stem, [self.layer1], [self.layer2], [self.layer3], [self.layer4]]

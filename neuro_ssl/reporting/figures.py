@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from neuro_ssl.reporting.runs import VIEW_ARRAYS, DownstreamRun, PretrainingRun, Run
+from neuro_ssl.reporting.runs import DownstreamRun, PretrainingRun, Run
 from neuro_ssl.reporting.tables import TaskGroup, format_score, task_rows
 
 GREY = "#6b6b6b"
@@ -42,6 +42,8 @@ STYLE: Any = {
 }
 PRETRAINING_LABELS = {
     "loss": "Loss",
+    "contrastive_loss": "Contrastive loss",
+    "reconstruction_loss": "Reconstruction loss",
     "contrastive_accuracy": "Contrastive accuracy",
     "rankme": "RankMe (effective rank)",
     "embedding_sd": "Spread of embedding directions",
@@ -185,16 +187,16 @@ def _curves(
 
 @mpl.rc_context(STYLE)
 def views(run: PretrainingRun) -> list[Panel]:
-    """For each example scan, the middle slices of the original and its two views."""
+    """For each example scan, the middle slices of the original and its views."""
     panels = []
     for i in range(len(run.views["original"])):
-        rows = [middle_slices(run.views[name][i]) for name in VIEW_ARRAYS]
-        figure = Figure(figsize=(4.2, 4.2), facecolor="black", layout="constrained")
+        rows = [middle_slices(array[i]) for array in run.views.values()]
+        figure = Figure(figsize=(4.2, 1.4 * len(rows)), facecolor="black", layout="constrained")
         axes = figure.subplots()
         axes.imshow(np.concatenate(rows), cmap="gray", vmin=0, vmax=1)
-        centres = (np.arange(3) + 0.5) * len(rows[0])
-        axes.set_xticks(centres, ["axial", "coronal", "sagittal"])
-        axes.set_yticks(centres, ["original", "view 1", "view 2"], rotation=90, va="center")
+        axes.set_xticks((np.arange(3) + 0.5) * len(rows[0]), ["axial", "coronal", "sagittal"])
+        names = [name.replace("view", "view ") for name in run.views]
+        axes.set_yticks((np.arange(len(rows)) + 0.5) * len(rows[0]), names, rotation=90, va="center")
         axes.tick_params(length=0, labelcolor="white", labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
         buffer = BytesIO()
@@ -203,11 +205,25 @@ def views(run: PretrainingRun) -> list[Panel]:
             Panel(
                 f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}",
                 f"Scan {i + 1} of {run.info.name}: axial, coronal and sagittal middle slices of the original and of "
-                "the two views that the encoder learns to match.",
+                f"{'the two views' if len(rows) > 2 else 'the view'} that the encoder learns from.",
                 f"Scan {i + 1}",
             )
         )
     return panels
+
+
+def reconstructions(run: PretrainingRun) -> list[Panel]:
+    """What a masked autoencoder made of validation scans; none of other tasks."""
+    if run.reconstructions is None:
+        return []
+    return [
+        Panel(
+            f"data:image/png;base64,{base64.b64encode(run.reconstructions).decode()}",
+            f"Validation scans of {run.info.name}: the original, the patches that the encoder sees, the reconstruction "
+            "of the masked ones, and its error, in axial, coronal and sagittal middle slices.",
+            "Masked patches, and what the decoder makes of them",
+        )
+    ]
 
 
 def middle_slices(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -219,14 +235,22 @@ def middle_slices(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     low, high = np.percentile(brain, [1, 99]) if brain.size else (0.0, 1.0)
     # Standardised views have negative voxels, so a background of 0 would show as mid-grey.
     shown = np.where(volume == 0, 0, np.clip((volume - low) / max(high - low, 1e-6), 0, 1))
-    z, y, x = (size // 2 for size in volume.shape)
     side = max(volume.shape)
     squares = []
-    for image in (shown[z], shown[:, y], shown[:, :, x]):
+    for image in middle_planes(shown).values():
         before = [(side - size) // 2 for size in image.shape]
         padding = [(b, side - size - b) for b, size in zip(before, image.shape, strict=True)]
-        squares.append(np.pad(image[::-1], padding))  # rows run downward on a picture
+        squares.append(np.pad(image, padding))
     return np.concatenate(squares, axis=1)
+
+
+def middle_planes(volume: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """The middle slices as pictures, whose rows run downward: up is A or S, and left is left (or posterior).
+
+    `volume` (z, y, x), axes towards S, A, R.
+    """
+    z, y, x = (size // 2 for size in volume.shape)
+    return {"axial": volume[z, ::-1], "coronal": volume[::-1, y], "sagittal": volume[::-1, :, x]}
 
 
 @mpl.rc_context(STYLE)

@@ -7,7 +7,16 @@ import jinja2
 import yaml
 
 from neuro_ssl.reporting.comparisons import Comparison, compare
-from neuro_ssl.reporting.figures import Panel, downstream_curves, forest, pretraining_curves, roc, scatter, views
+from neuro_ssl.reporting.figures import (
+    Panel,
+    downstream_curves,
+    forest,
+    pretraining_curves,
+    reconstructions,
+    roc,
+    scatter,
+    views,
+)
 from neuro_ssl.reporting.runs import Run, Runs
 from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, leaking, task_rows
 
@@ -67,7 +76,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
         details=DETAILS,
         several_datasets=len({group.dataset.key for group in groups}) > 1,
         pretraining_curves=pretraining_curves(runs.pretraining) if runs.pretraining else [],
-        views=[(run, views(run)) for run in runs.pretraining],
+        views=[(run, views(run), reconstructions(run)) for run in runs.pretraining],
         runs=finished,
         datasets=list({run.info.dataset.key: run.info.dataset for run in finished}.values()),
     )

@@ -28,7 +28,7 @@ FILES = {
 }
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
-VIEW_ARRAYS = ("original", "view1", "view2")
+VIEW_ARRAYS = ("original", "view1")  # at least; contrastive tasks have view2 too
 T = TypeVar("T")
 
 
@@ -156,9 +156,13 @@ class Run:
 
 @dataclass(frozen=True)
 class PretrainingRun(Run):
-    """`views`: `original`, `view1`, `view2`, each (scans, z, y, x)."""
+    """`views`: `original`, `view1` and, of contrastive tasks, `view2`, each (scans, z, y, x).
+
+    `reconstructions`: the PNG file that masked autoencoders draw, or None.
+    """
 
     views: dict[str, npt.NDArray[np.float32]]
+    reconstructions: bytes | None
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,10 @@ def _read_run(path: Path) -> Run | Unfinished:
     _need_columns(path / "metrics.csv", metrics, METRIC_COLUMNS)
     common = (path, info, metrics)
     if info.stage == "pretraining":
-        return PretrainingRun(*common, _read_views(path / "views.npz"))
+        picture = path / "reconstructions.png"
+        return PretrainingRun(
+            *common, _read_views(path / "views.npz"), picture.read_bytes() if picture.exists() else None
+        )
     results = _parsed(path / "results.json", lambda file: Results.model_validate_json(file.read_text()))
     predictions = _parsed(path / "predictions.parquet", pd.read_parquet)
     _need_columns(path / "predictions.parquet", predictions, PREDICTION_COLUMNS)
@@ -252,7 +259,7 @@ def _read_views(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     views = _parsed(file, lambda f: dict(np.load(f)))
     if missing := [name for name in VIEW_ARRAYS if name not in views]:
         raise InputError(f"{file}: lacks the arrays {', '.join(missing)}; delete the run and train it again")
-    if len(shapes := {views[name].shape for name in VIEW_ARRAYS}) > 1 or views["original"].ndim != 4:
+    if len(shapes := {array.shape for array in views.values()}) > 1 or views["original"].ndim != 4:
         raise InputError(
             f"{file}: the arrays must share one shape (scans, z, y, x), got {sorted(shapes)}; delete the run and "
             "train it again"

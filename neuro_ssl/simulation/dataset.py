@@ -5,13 +5,17 @@ refused. Files appear complete or not at all, so that an interrupted run continu
 """
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+from threadpoolctl import threadpool_limits
 
 from neuro_ssl.console import progress_bar
 from neuro_ssl.files import appearing
@@ -134,6 +138,15 @@ _worker: tuple[Path, Atlas, Effects]  # sent to each process once rather than wi
 def _start_worker(output: Path, atlas: Atlas, effects: Effects) -> None:
     global _worker
     _worker = output, atlas, effects
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent sends no word: without this, its workers would wait for scans for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _write_scan_in_worker(scan: _Scan) -> None:
@@ -142,6 +155,8 @@ def _write_scan_in_worker(scan: _Scan) -> None:
 
 
 def _write_scan(output: Path, scan: _Scan, atlas: Atlas, effects: Effects) -> None:
-    for name, image in zip(scan_names(*scan), simulate_scan(atlas, *scan, effects), strict=True):
+    with threadpool_limits(1, "blas"):  # products on several threads round otherwise: files would depend on the machine
+        images = simulate_scan(atlas, *scan, effects)
+    for name, image in zip(scan_names(*scan), images, strict=True):
         with appearing(output / name) as temporary:
             nib.save(image, temporary)

@@ -61,7 +61,7 @@ class Effects:
     """
 
     brain_age_sd_years: float = 4.0
-    ventricle_mm: float = 8.0  # 70 ml
+    ventricle_mm: float = 8.0  # 50 ml in the images
     ventricle_sd_mm: float = 0.8
     horn_mm: float = 0.8
     cortex_start_mm: float = -1.5
@@ -126,7 +126,7 @@ class RealisticEffects(Effects):
     brain_age_sd_years: float = 5.0  # chosen
     ventricle_mm: float = 5.0  # 15 ml from 30 to 80: 0.3 ml a year (healthy men of 21 to 70; Pfefferbaum et al. 1994)
     ventricle_sd_mm: float = 1.5  # chosen
-    # Tissue falls by 3 % from 30 to 55 and 9 % from 55 to 80. Brains lose 0.2 % a year at 35 and 0.5 % from 60 on (56
+    # Tissue falls by 3 % from 30 to 55 and 8 % from 55 to 80. Brains lose 0.2 % a year at 35 and 0.5 % from 60 on (56
     # longitudinal studies; Hedman et al. 2012), a little more.
     cortex_start_mm: float = -1.2
     cortex_mm: float = 2.7

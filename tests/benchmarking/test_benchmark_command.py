@@ -31,7 +31,7 @@ def test_the_command_measures_both_sides(command, tmp_path, capsys):
     command(
         *("benchmark", f"image='{scan}'", f"mask='{mask}'", f"output='{tmp_path}'", "grid=8mm"),
         *("step_grid=16mm", "encoder.width=8", "device=cpu", "min_seconds=0.01", "n_steps=2", "n_scans=3"),
-        *("batch_size=2", "micro_batch_size=1", "num_workers=0"),
+        *("batch_size=2", "micro_batch_size=1", "num_workers=0", "loss_sizes=[[64,8]]"),
     )
     out = capsys.readouterr().out
     content = json.loads((tmp_path / "benchmark.json").read_text())
@@ -43,7 +43,7 @@ def test_the_command_measures_both_sides(command, tmp_path, capsys):
     assert all(0 <= row["waiting"] <= 1 for row in rows if row["part"] == "end_to_end")
     assert all(row["peak_mb"] > 0 for row in rows if row["part"] in ("loss", "step"))
     page = (tmp_path / "benchmark.md").read_text()
-    assert all(line in page and line in out for line in content["ratios"]) and len(content["ratios"]) == 5
+    assert all(line in page and line in out for line in content["ratios"]) and len(content["ratios"]) == 8
     assert content["commit"] and content["settings"]["device"] == "cpu"
 
 
@@ -52,6 +52,7 @@ def test_the_command_measures_both_sides(command, tmp_path, capsys):
     [
         ("parts=[loader,lunch]", "parts: 'lunch' is none of loader, views, loss, step, end_to_end"),
         ("device=tpu", "device must be auto, cpu or cuda, got 'tpu'"),
+        ("loss_sizes=[[4]]", "loss_sizes must be pairs and widths such as [[1024, 64]], got [[4]]"),
         ("n_scans=1", "n_scans must be at least 2, got 1"),
         ("n_steps=0", "n_steps must be at least 1, got 0"),
         ("mask=a.nii.gz", "mask is given without an image"),

@@ -5,6 +5,7 @@ or copies one there (`torch.tensor(number, device=…)`). The operators that do 
 test looks for them.
 """
 
+import functools
 import traceback
 
 import lightning.pytorch as L
@@ -12,7 +13,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.mae import MAE
+from neuro_ssl.tasks.simclr_mae import SimCLRMAE
 from tests.callbacks.training import train
 
 aten = torch.ops.aten
@@ -71,5 +75,15 @@ def test_no_step_waits_between_logged_ones(random_scans, tmp_path, optimizer, se
     watch = Watch()
     with watch:
         train(random_scans, tmp_path, watch, optimizer=optimizer, log_every_n_steps=EVERY, **settings)
+    assert watch.n_watched == 9
+    assert watch.waits == []
+
+
+@pytest.mark.parametrize("kind", [MAE, SimCLRMAE])
+def test_nor_does_one_of_a_masked_autoencoder(random_scans, tmp_path, kind):
+    watch, encoder = Watch(), ViT3D(width=24, n_layers=1, n_heads=2, patch_size=(5, 6, 6))
+    foreground = functools.partial(kind, foreground_only=True)
+    with watch:
+        train(random_scans, tmp_path, watch, kind=foreground, encoder=encoder, log_every_n_steps=EVERY)
     assert watch.n_watched == 9
     assert watch.waits == []

@@ -1,5 +1,10 @@
-"""Runs a function in several real processes that share a gloo group, and ends all of them."""
+"""Runs a function in several real processes that share a gloo group, and ends all of them.
 
+The processes are forked by a server that has loaded the libraries once: to start a fresh interpreter for each would
+take seconds a process.
+"""
+
+import multiprocessing
 import os
 import tempfile
 import time
@@ -9,11 +14,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# Modules that the functions live in, with all that they import: what holds no threads may be forked.
+multiprocessing.set_forkserver_preload(
+    ["tests.distributed.test_nt_xent_over_ranks", "tests.distributed.test_trainer_over_ranks"]
+)
+
 
 def on_processes(world_size, function, *args, timeout_s=120):
     """`function(*args)` in each process; its results in rank order. The group meets in a file: no ports."""
     with tempfile.TemporaryDirectory() as folder:
-        context = mp.start_processes(_work, (world_size, folder, function, args), world_size, join=False)
+        work = (world_size, folder, function, args)
+        context = mp.start_processes(_work, work, world_size, join=False, start_method="forkserver")
         try:
             deadline = time.monotonic() + timeout_s
             while not context.join(timeout=1):

@@ -5,7 +5,8 @@ import torch
 
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.errors import InputError
-from tests.encoders.tiny import FAMILIES, TINY, over, tiny, volume
+from neuro_ssl.tasks.gradient_cache import in_micro_batches
+from tests.encoders.tiny import FAMILIES, over, tiny, volume
 
 
 def step(encoder):
@@ -45,36 +46,38 @@ def test_the_same_numbers_from_less_memory(name):
     assert kept[1] < 0.5 * everything
 
 
-def test_inside_a_computation_that_is_itself_done_twice():
-    """As gradient caching does with a micro-batch."""
-    from torch.utils.checkpoint import checkpoint
-
-    class Twice(torch.nn.Module):
-        def __init__(self, encoder):
-            super().__init__()
-            self.encoder = encoder
-
-        def forward(self, x):
-            return checkpoint(self.encoder, x, use_reentrant=False)
-
-    inner, outer = (tiny("resnet10", norm="group", checkpoint_stages=2) for _ in range(2))
-    inner(volume()).square().sum().backward()
-    Twice(outer)(volume()).square().sum().backward()
-    for ours, theirs in zip(outer.parameters(), inner.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+@pytest.mark.parametrize("name", ["resnet10", "sfcn"])
+def test_within_a_micro_batch_that_is_itself_computed_twice(name):
+    """Gradient caching keeps buffers still as well: each counts every micro-batch once."""
+    encoders = [tiny(name, checkpoint_stages=n).train() for n in (0, 2)]
+    for encoder in encoders:
+        x = volume(4)
+        embedding = in_micro_batches(lambda rows, x=x, e=encoder: e(x[rows]), len(x), 2, encoder)
+        (embedding @ embedding.T).exp().sum().log().backward()
+    for ours, theirs in zip(*(encoder.parameters() for encoder in encoders), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad)
+    for ours, theirs in zip(*(encoder.buffers() for encoder in encoders), strict=True):
+        assert torch.equal(ours, theirs)
+    assert {int(b) for key, b in encoders[1].named_buffers() if key.endswith("num_batches_tracked")} == {2}
 
 
-def test_nothing_is_kept_apart_without_gradients():
-    encoder = tiny("resnet10", checkpoint_stages=5).eval()
+def test_in_training_alone():
+    twice, once = tiny("sfcn", checkpoint_stages=4), tiny("sfcn")
+    calls = []
+    twice.feature_extractor[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    for encoder in (twice.eval(), once.eval()):
+        encoder(volume()).square().sum().backward()
+    assert len(calls) == 1
+    for ours, theirs in zip(twice.parameters(), once.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    twice.train()(volume()).square().sum().backward()
+    assert len(calls) == 3
     with torch.no_grad():
-        assert torch.equal(encoder(volume()), tiny("resnet10").eval()(volume()))
+        twice(volume())
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("checkpoint_stages", [-1, 6])
 def test_refuses_what_is_no_number_of_stages(checkpoint_stages):
     with pytest.raises(InputError, match=f"checkpoint_stages must be from 0 to 5, got {checkpoint_stages}"):
         ResNet3D(width=8, checkpoint_stages=checkpoint_stages)
-
-
-def test_tiny_encoders_have_stages():
-    assert all(len(tiny(name).stages()) > 2 for name in TINY if name != "resenc_l")

@@ -24,7 +24,11 @@ def test_every_depth_equals_monais(depth, monai):
     ours = ResNet3D(depth, width=8)
     ours.load_state_dict(theirs.state_dict())
     volume = torch.randn(2, 1, 33, 36, 39, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(ours.train()(volume), theirs.train()(volume))
+    for network in (ours.train(), theirs.train()):
+        network(volume).square().sum().backward()
+    torch.testing.assert_close(ours(volume), theirs(volume))
+    for (name, parameter), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad, msg=name)
 
 
 def test_group_norm_is_everywhere_and_batches_do_not_matter():

@@ -23,8 +23,8 @@ def spread(log_field, mask):
 
 
 def test_a_field_that_was_planted_is_removed():
-    template = load_mni152_template(resolution=3)
-    voxels, mask = template.get_fdata(dtype=np.float32), load_mni152_brain_mask(resolution=3).get_fdata() > 0
+    template = load_mni152_template(resolution=4)
+    voxels, mask = template.get_fdata(dtype=np.float32), load_mni152_brain_mask(resolution=4).get_fdata() > 0
     voxels = np.where(mask, voxels, 0)
     field = smooth_field(voxels.shape, template.affine)
     without, corrected = (correct_bias_field(image, template.affine) for image in (voxels, voxels * field))
@@ -37,7 +37,8 @@ def test_a_field_that_was_planted_is_removed():
 def test_a_real_brain_becomes_more_uniform():
     voxels, affine = read_nifti(next(IXI.glob("IXI383*")))
     mask, _ = read_nifti(next(IXI.glob("masks/IXI383*")))
-    corrected = correct_bias_field(voxels, affine)
+    voxels, mask = voxels[::2, ::2, ::2], mask[::2, ::2, ::2]
+    corrected = correct_bias_field(voxels, affine @ np.diag([2, 2, 2, 1]))
 
     def variation(image):
         inside = image[mask > 0.5]

@@ -54,7 +54,7 @@ def test_the_template_centre_is_the_templates():
     ("subject", "degrees", "millimetres", "axis"),
     [
         ("IXI383", 15, 20, (1, -2, 0.5)),
-        ("IXI206", 15, 20, (-1, 0.3, 0.3)),
+        pytest.param("IXI206", 15, 20, (-1, 0.3, 0.3), marks=pytest.mark.slow),
         *(
             pytest.param(subject, degrees, 20, axis, marks=pytest.mark.slow)
             for subject in ("IXI206", "IXI383", "IXI443", "IXI527")

@@ -3,8 +3,10 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.stats import spearmanr
 
+from neuro_ssl.errors import InputError
 from neuro_ssl.simulation.atlas import load_atlas
 from neuro_ssl.simulation.cohort import Session, Subject, plan_cohort
 from neuro_ssl.simulation.deformation import random_field
@@ -145,3 +147,66 @@ def test_a_larger_cohort_begins_with_the_smaller_one():
     assert np.mean([len(s.sessions) == 2 for s in many]) == pytest.approx(0.2, abs=0.02)
     intervals = [s.sessions[1].age_years - s.sessions[0].age_years for s in many if len(s.sessions) == 2]
     assert min(intervals) >= 1.9 and max(intervals) <= 4.1
+
+
+def test_alzheimers_and_age_go_on_over_follow_ups(atlas):
+    subject = replace(SUBJECT, sessions=at(70.0, 72.0, 76.0), diagnosis="AD")
+    rate = replace(TEACHING, alzheimers_progression=0.2)
+    shrinkage = [phenotype(subject, session, rate).hippocampus_shrinkage for session in range(3)]
+    start = phenotype(replace(subject, sessions=at(70.0)), 0).hippocampus_shrinkage
+    assert shrinkage == pytest.approx([start + 0.2 * rate.alzheimers_hippocampus * years for years in (0, 2, 6)])
+    medial, healthy = (atlas.medial_temporal > 0.6), replace(subject, diagnosis="CN")
+
+    def change(person):
+        (first, inside, _), (last, _, _) = (scan_of(atlas, person, session, rate) for session in (0, 2))
+        return (first - last)[inside & medial].mean() / np.median(first[inside])
+
+    assert change(subject) > change(healthy) + 0.02
+
+
+def scan_of(atlas, subject, session, effects):
+    image, mask = (nib.as_closest_canonical(part) for part in simulate_scan(atlas, subject, session, effects))
+    return np.asarray(image.dataobj).astype(float), np.asarray(mask.dataobj) > 0, image.affine
+
+
+def test_realistic_effects_are_smaller_in_the_images(atlas):
+    x, y, z = atlas.axes_mm
+    centre = (np.abs(x) < 45) & (y > -65) & (y < 40) & (z > -10) & (z < 40) & (atlas.depth_mm > 18)
+    grown = {}
+    for name, effects in (
+        ("teaching", TEACHING),
+        ("realistic", RealisticEffects(head_size_log=0.0, grid_shift_mm=0.0)),
+    ):
+        fluid_ml = []
+        for age in (30.0, 80.0):
+            image, inside, _ = scan_of(atlas, replace(SUBJECT, sessions=at(age)), 0, effects)
+            fluid_ml.append((image < 0.5 * np.percentile(image[inside], 90))[centre].sum() * 0.064)
+        grown[name] = fluid_ml[1] - fluid_ml[0]
+    assert 5 < grown["realistic"] < 0.7 * grown["teaching"]
+
+
+def test_a_shifted_grid_shows_the_same_head_at_the_same_place(atlas):
+    still = replace(TEACHING, noise=(0.0, 0.0), bias=(0.0, 0.0))
+    moved = replace(still, grid_shift_mm=3.0)
+    (before, _, affine), (after, _, shifted) = (scan_of(atlas, SUBJECT, 0, effects) for effects in (still, moved))
+    world = nib.affines.apply_affine(affine, np.argwhere(np.ones(before.shape)))
+    voxels = nib.affines.apply_affine(np.linalg.inv(shifted), world)
+    again = ndimage.map_coordinates(after, voxels.T, order=1).reshape(before.shape)
+    offset = np.linalg.norm(nib.affines.apply_affine(np.linalg.inv(shifted), affine[:3, 3]))
+    middle = (slice(8, -8),) * 3
+    assert offset > 0.3  # voxels
+    unaware = np.corrcoef(before[middle].ravel(), after[middle].ravel())[0, 1]
+    assert np.corrcoef(before[middle].ravel(), again[middle].ravel())[0, 1] > max(0.98, unaware)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"gm": [0.8, 0.6]}, r"effects.gm must be .* in order; got \[0.8, 0.6\]"),
+        ({"cortex_sd_mm": -1.0}, "effects.cortex_sd_mm must be 0 or more, got -1.0"),
+        ({"sharpness": 0.0}, "effects.sharpness must be from 0.5 to 10, got 0.0"),
+    ],
+)
+def test_impossible_effects_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        replace(TEACHING, **size)

@@ -111,6 +111,22 @@ def test_batch_statistics_are_updated_once():
     assert not torch.equal(buffers["bn1.running_mean"], before["bn1.running_mean"])
 
 
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("change", ["checkpointed", pytest.param("compiled", marks=pytest.mark.slow)])
+def test_together_with_an_encoder_that_is(change, norm):
+    """What recomputes too; batches of other sizes are compiled anew."""
+    plain, changed = (simclr(2, resnet(norm)) for _ in range(2))
+    if change == "checkpointed":
+        changed.encoder.recompute_first(3)
+    else:
+        changed.encoder.compile(backend="aot_eager")
+    for n in (5, 4):
+        expected, found = ((step(task, batch(n)), dict(task.encoder.named_buffers())) for task in (plain, changed))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    if norm == "batch":
+        assert changed.encoder.bn1.num_batches_tracked == 3 + 2
+
+
 class WithDropout(ResNet3D):
     def forward(self, volume):
         return nn.functional.dropout(super().forward(volume), 0.5, self.training)
