@@ -4,6 +4,7 @@ from torch import nn
 
 from neuro_ssl.acceleration import Acceleration
 from neuro_ssl.encoders.resnet3d import ResNet3D
+from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.flops import peak_flops, training_flops
 
 
@@ -54,3 +55,11 @@ def test_a_compiled_or_recomputing_encoder_counts_the_same():
 
 def test_an_unknown_device_has_no_peak():
     assert peak_flops(torch.device("cpu"), "32-true") is None
+
+
+def test_a_transformer():
+    """Of 1,440 tokens: projections, attention and MLP of each block; patches, whose input needs no gradient."""
+    n_tokens, width, n_layers, mlp, patch = 10 * 12 * 12, 192, 12, 768, 15 * 16 * 16
+    block = 2 * n_tokens * (4 * width**2 + 2 * width * mlp) + 4 * n_tokens**2 * width
+    patches = 2 * n_tokens * width * patch
+    assert training_flops(ViT3D(), (150, 192, 192)) == 3 * n_layers * block + 2 * patches

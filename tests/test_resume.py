@@ -17,6 +17,8 @@ from neuro_ssl.callbacks import Progress
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.store_writer import StoreWriter
 
+TRANSFORMER = ["encoder.width=24", "encoder.n_heads=2", "encoder.n_layers=1", "encoder.patch_size=[5,6,6]"]
+
 
 class Killed(BaseException):
     """Stands for kill -9 in this process: nothing of ours or of Lightning's catches it to tidy up."""
@@ -56,7 +58,8 @@ def arguments(many_brains):
     def of(recipe, runs):
         return [
             f"+experiment={recipe}",
-            *("dataset=csv", "dataset.cohort=many", "grid=8mm", "strategy=cpu", "encoder.width=8", "batch_size=5"),
+            *("dataset=csv", "dataset.cohort=many", "grid=8mm", "strategy=cpu", "batch_size=5"),
+            *(TRANSFORMER if "mae" in recipe else ["encoder.width=8"]),
             *("trainer.max_epochs=3", "checkpoint_minutes=0", "num_workers=0", "logger=csv"),
             f"data_dir={many_brains}",
             f"runs_dir={runs}",
@@ -125,7 +128,7 @@ FAST = [("simclr_pretrain", MOMENTS[1]), ("simclr_pretrain", MOMENTS[4]), ("from
     ("recipe", "moment"),
     [
         pytest.param(recipe, moment, marks=[] if (recipe, moment) in FAST else pytest.mark.slow)
-        for recipe in ("simclr_pretrain", "from_scratch", "linear_probe")
+        for recipe in ("simclr_pretrain", "simclr_mae_pretrain", "from_scratch", "linear_probe")
         for moment in MOMENTS
     ],
 )

@@ -34,7 +34,7 @@ from neuro_ssl.tasks.simclr import SimCLR
 
 # Of acceleration, trainer, optimizer and encoder, what differs from the defaults.
 OPTIONS = {
-    "plain": {},
+    "plain": {},  # all of them off
     "fused": {"optimizer": {"fused": True}},
     "channels_last": {"acceleration": {"channels_last": True}},
     "compile": {"acceleration": {"compile": True}},
@@ -102,7 +102,7 @@ def measure(options, arguments):
         **options.get("trainer", {}),
     )
     Acceleration(**options.get("acceleration", {})).apply(encoder, trainer.strategy.root_device)
-    task = SimCLR(encoder, Unchanged(), Optimizer(**options.get("optimizer", {})), seed=0)
+    task = SimCLR(encoder, Unchanged(), Optimizer(**{"fused": False, **options.get("optimizer", {})}), seed=0)
     numbers = torch.arange(n)
     batch = {"volume": torch.randn(n, 1, *arguments.shape), **dict.fromkeys(["scan", "subject", "draw"], numbers)}
     batch["epoch"] = torch.zeros(n, dtype=torch.long)

@@ -19,7 +19,7 @@ from neuro_ssl.tasks.simclr_mae import SimCLRMAE
 
 Array = npt.NDArray[Any]
 
-COLUMNS = ("original", "what the encoder sees", "reconstruction", "error")
+COLUMNS = ("original", "what the encoder sees", "reconstruction, in the brain", "error")
 ENDS = {"axial": ("L", "R"), "coronal": ("L", "R"), "sagittal": ("P", "A")}  # of a row of pixels
 HIDDEN = (0.15, 0.25, 0.4)  # a blue, which no grey of a brain is taken for
 LARGEST_ERROR = 2.0  # that has a colour of its own, in standard deviations of the view's brain
@@ -51,9 +51,9 @@ class Reconstructions(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first scans."""
+        """Keep the first scans, and not the batch that they are a part of."""
         if batch_idx == 0 and isinstance(pl_module, MAE | SimCLRMAE):
-            self._scans = {key: batch[key][: self.n_scans] for key in ("volume", "epoch", "draw")}
+            self._scans = {key: batch[key][: self.n_scans].clone() for key in ("volume", "epoch", "draw")}
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -75,7 +75,10 @@ class Reconstructions(L.Callback):
         pl_module.eval()
         view, made = pl_module.reconstruct(self._scans)
         pl_module.train(training)
-        figure = reconstruction_figure(view, made, f"after {trainer.global_step} steps")
+        caption = f"Validation scans after {trainer.global_step} steps"
+        if pl_module.autoencoder.normalise_patches:
+            caption += "; reconstructed patches are shown with the true ones' mean and contrast"
+        figure = reconstruction_figure(view, made, caption)
         with appearing(self.file) as temporary:
             figure.savefig(temporary, format="png", dpi=110, facecolor="black")
         for logger in trainer.loggers:
@@ -83,17 +86,20 @@ class Reconstructions(L.Callback):
                 logger.log_image("reconstructions", [str(self.file)], trainer.global_step)
 
 
-def reconstruction_figure(view: Tensor, made: Reconstruction, when: str) -> Figure:
+def reconstruction_figure(view: Tensor, made: Reconstruction, caption: str) -> Figure:
     """One row for each scan and plane: the view, its visible patches, those with the reconstructed ones, the error.
+
+    What is predicted beyond the brain's edge shows in the error alone: background is 0 in a standardised view, as is
+    the mean of the brain, and would cover the edge with grey.
 
     Args:
         view: (scans, 1, z, y, x), axes towards S, A, R.
         made: of it.
-        when: in training.
+        caption: above it.
     """
     rows = [(scan, plane) for scan in range(len(view)) for plane in ENDS]
     figure = Figure(figsize=(8.4, 2.05 * len(rows) + 0.6), facecolor="black", layout="constrained")
-    figure.suptitle(f"Validation scans, {when}", color="white", fontsize=10)
+    figure.suptitle(caption, color="white", fontsize=9)
     axes = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
     for axis, title in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(title, color="white", fontsize=9)
@@ -108,9 +114,7 @@ def reconstruction_figure(view: Tensor, made: Reconstruction, when: str) -> Figu
         background = true == 0
         original = _grey(true, background, low, high)
         seen = np.where(hidden[:, :, None] > 0, HIDDEN, original)
-        for axis, picture in zip(
-            row, (original, seen, _grey(whole, background & (masked == 0), low, high)), strict=False
-        ):
+        for axis, picture in zip(row, (original, seen, _grey(whole, background, low, high)), strict=False):
             axis.imshow(picture)
         error = row[3].imshow(np.abs(whole - true), cmap="inferno", vmin=0, vmax=LARGEST_ERROR)
         row[0].set_ylabel(f"scan {scan + 1}, {plane}\nloss {made.loss[scan]:.2f}", color="white", fontsize=9)

@@ -26,7 +26,7 @@ def choose_crop(
         sizes_BK3: their sizes in voxels.
         min_brain: share of the brain's voxels that a crop must exceed.
         batched: look at all candidates of all samples at once; else at one after another until one will do, which
-            takes a CPU a tenth of the time.
+            spares a CPU most of the work.
 
     Returns:
         start and size of the chosen crops, (batch, 3) each. The centred one has the size of the first candidate.

@@ -24,8 +24,9 @@ def standardise(image: Tensor, mask: Tensor) -> Tensor:
 
 def standardise_(image: Tensor, mask: Tensor) -> Tensor:
     """See `standardise`."""
-    count = _count(mask)
-    image.sub_(image.mul_(mask).sum(dim=(2, 3, 4), keepdim=True) / count).masked_fill_(~mask, 0)
+    count, outside = _count(mask), ~mask
+    mean = image.masked_fill_(outside, 0).sum(dim=(2, 3, 4), keepdim=True) / count
+    image.sub_(mean).masked_fill_(outside, 0)
     # After the mean, since the mean of squares less the square of the mean loses digits; first over each slice, since
     # a sum of millions in float32 loses them, too.
     square = torch.linalg.vector_norm(image, dim=(3, 4), keepdim=True).square_().sum(dim=2, keepdim=True)
@@ -46,7 +47,7 @@ def gamma_(image: Tensor, exponent_B: Tensor) -> Tensor:
 
 def contrast_(image: Tensor, mask: Tensor, factor_B: Tensor) -> Tensor:
     """Scale each sample's deviations from its brain's mean."""
-    mean = image.mul_(mask).sum(dim=(2, 3, 4), keepdim=True) / _count(mask)
+    mean = image.masked_fill_(~mask, 0).sum(dim=(2, 3, 4), keepdim=True) / _count(mask)
     return image.sub_(mean).mul_(per_sample(factor_B)).add_(mean)
 
 
@@ -106,7 +107,12 @@ def noise_(
 
 
 def blur_(image: Tensor, mask: Tensor, sigma_voxels_B: Tensor, *, boxed: bool = False) -> Tensor:
-    """Gaussian blur, one axis after another, that doesn't let the background bleed into the brain's edge."""
+    """Gaussian blur, one axis after another, that doesn't let the background bleed into the brain's edge.
+
+    Args:
+        sigma_voxels_B: standard deviation of the Gaussian; 0 changes nothing.
+        boxed: see `_mix`.
+    """
     sigma_B11 = sigma_voxels_B.clamp(min=0.05)[:, None, None]
     matrices = []
     for n in image.shape[2:]:
@@ -138,12 +144,11 @@ def low_resolution_(image: Tensor, mask: Tensor, factor_B3: Tensor, *, boxed: bo
 def _mix(image: Tensor, mask: Tensor, weights_Bnn: list[Tensor], boxed: bool) -> Tensor:
     """Weighted means over the brain's voxels, by a matrix of weights for each axis (z, y, x).
 
-    Three matrix products are several times faster than convolutions, on a CPU as well, and a matrix may differ from
-    sample to sample.
+    Matrix products are faster than convolutions here, on a CPU as well, and a matrix may differ from sample to sample.
 
     Args:
         boxed: sample by sample within the box that holds the brain, without axes along which nothing changes. A CPU
-            takes half as long so; an accelerator would wait for the boxes.
+            is faster so; an accelerator would wait for the boxes.
     """
     if not boxed:
         return image.copy_(_weighted_mean(image, mask, weights_Bnn))

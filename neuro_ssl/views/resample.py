@@ -4,8 +4,7 @@ Two ways to the same view. `resample_batched` samples all volumes of a batch at 
 `resample_each` takes one sample after another and leaves out what a CPU would spend most time on: voxels outside of
 the crop are never read, a rotation in the axial plane alone is sampled in two dimensions with the slices as channels
 and then interpolated along z, and an oblique one only where the brain comes to lie. Both give the same up to the
-rounding of coordinates in float32: a few 1e-5 of an intensity at 192 voxels a side, and about one voxel of the mask in
-a million.
+rounding of coordinates in float32.
 
 Legend: B batch; coordinates are (x, y, z) as in `geometry`.
 """
@@ -109,13 +108,13 @@ def _sample_axial(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor
             if 0 <= low < SLAB:
                 torch.lerp(slices[low], slices[min(low + 1, len(slices) - 1)], place - int(place), out=image[k])
                 mask[k] = brain[min(nearest - first, len(brain) - 1)]
-    image *= mask
+                image[k].masked_fill_(~mask[k], 0)
 
 
 def _sample_oblique(source: Tensor, matrix_34: Tensor, image: Tensor, mask: Tensor) -> None:
     """Any rotation of a source with background all around: find the brain's voxels, then interpolate these alone.
 
-    Written out, since a CPU's `grid_sample` takes one voxel at a time in three dimensions: a third of its time.
+    Written out, since in three dimensions a CPU's `grid_sample` takes one voxel at a time.
     """
     size_xyz = source.shape[::-1]
     strides = (1, size_xyz[0], size_xyz[0] * size_xyz[1])
@@ -173,8 +172,8 @@ def _seen_in(shape_zyx: torch.Size, matrix_34: Tensor) -> list[slice]:
 def sampling_grid(matrix_B34: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Where to sample for a view's voxels at these normalised coordinates, (batch, z, y, x, 3).
 
-    What `torch.nn.functional.affine_grid` gives, in a quarter of its time on a CPU, and in float32 whatever matrix
-    products are rounded to.
+    What `torch.nn.functional.affine_grid` gives, without its matrix product: faster on a CPU, and in float32 whatever
+    matrix products are rounded to.
     """
     grid = matrix_B34.new_empty(len(matrix_B34), len(z), len(y), len(x), 3)
     for axis in range(3):

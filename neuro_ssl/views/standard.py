@@ -47,7 +47,7 @@ class Standard(Views):
         cutout_side: side of the box taken out, as a fraction of the volume's side.
         probability: of each of gamma, contrast, noise, blur and cutout.
         bias_field_coefficient: largest coefficient, both ways, of the 19 polynomials up to the third degree whose
-            sum is the field's logarithm; 0.1 gives the logarithm a standard deviation of 0.1 on average.
+            sum is the field's logarithm; the logarithm's standard deviation over the volume is about as large.
         bias_field_probability: of the bias field.
         low_resolution_factor: thickest voxels, in voxels, along one axis or all.
         low_resolution_probability: of the low resolution.

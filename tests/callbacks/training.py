@@ -1,4 +1,4 @@
-"""SimCLR training through the real Trainer on a store of noise, with the callbacks of `neuro_ssl.train`."""
+"""SimCLR or other pretraining through the real Trainer on a store of noise, with the callbacks of `neuro_ssl.train`."""
 
 import lightning.pytorch as L
 from torch import nn
@@ -22,10 +22,20 @@ class Brightness(nn.Module):
         return standardise(image, volume > 0)
 
 
-def train(store, directory, *more_callbacks, optimizer=None, encoder=None, throughput=None, n_epochs=3, **settings):
+def train(
+    store,
+    directory,
+    *more_callbacks,
+    kind=SimCLR,
+    optimizer=None,
+    encoder=None,
+    throughput=None,
+    n_epochs=3,
+    **settings,
+):
     """Four batches an epoch; returns the task and the trainer."""
     L.seed_everything(0, verbose=False)
-    task = SimCLR(encoder or ResNet3D(width=8), Brightness(), optimizer or Optimizer(), seed=0)
+    task = kind(encoder or ResNet3D(width=8), Brightness(), optimizer or Optimizer(), seed=0)
     callbacks = [
         throughput or Throughput(),
         Health(store.manifest["scan_id"]),

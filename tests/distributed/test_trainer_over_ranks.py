@@ -14,9 +14,12 @@ from neuro_ssl.data.samplers import Sampling
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.distributed import gather_objects, world_size
 from neuro_ssl.encoders.resnet3d import ResNet3D
+from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.mae import MAE
 from neuro_ssl.tasks.results import prediction_table
 from neuro_ssl.tasks.simclr import SimCLR
+from neuro_ssl.tasks.simclr_mae import SimCLRMAE
 from neuro_ssl.tasks.supervised import Supervised
 from neuro_ssl.tasks.yaware import YAware
 from neuro_ssl.views.standard import Standard
@@ -45,7 +48,11 @@ def trained(path, task_name):
     parts = {"encoder": ResNet3D(width=8, norm="group"), "views": Standard(), "optimizer": Optimizer(), "seed": 1}
     if task_name in PRETRAINING:
         size = 1 if task_name == "micro_batches" else None
-        task = (YAware if task_name == "yaware" else SimCLR)(**parts, temperature=0.5, micro_batch_size=size)
+        if "mae" in task_name:
+            parts["encoder"] = ViT3D(width=24, n_layers=1, n_heads=2, patch_size=(5, 6, 6))
+            task = (MAE if task_name == "mae" else SimCLRMAE)(**parts, foreground_only=True)
+        else:
+            task = (YAware if task_name == "yaware" else SimCLR)(**parts, temperature=0.5, micro_batch_size=size)
         more = {"covariates": task.covariates, "volumes_on_host": size is not None}
         datamodule = SSLDataModule(store, BATCH_SIZE, seed=1, **more)
     else:
@@ -79,7 +86,7 @@ def trained(path, task_name):
     return {"draws": draws, "gradients": watch.gradients, "metrics": metrics, "table": table}
 
 
-PRETRAINING = ("simclr", "micro_batches", "yaware")
+PRETRAINING = ("simclr", "micro_batches", "yaware", "mae", "simclr_mae")
 TASKS = (*PRETRAINING, "age_years", "sex")
 
 

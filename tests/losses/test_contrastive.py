@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neuro_ssl.benchmarking.loss import block_nt_xent, broadcast_nt_xent
+from neuro_ssl.benchmarking.loss import by_broadcasting, in_blocks
 from neuro_ssl.benchmarking.memory import peak_bytes
 from neuro_ssl.losses import nt_xent, y_aware
 
@@ -104,7 +104,7 @@ def test_many_blocks_are_one():
     """300 anchors, against the whole matrix."""
     z1, z2 = projections(150)
     loss, accuracy = nt_xent(z1, z2, torch.arange(150), 0.1)
-    check(loss, broadcast_nt_xent(z1, z2), [z1, z2])
+    check(loss, by_broadcasting(z1, z2), [z1, z2])
     z = torch.nn.functional.normalize(torch.cat([z1, z2]), dim=1)
     nearest = (z @ z.T - 2 * torch.eye(300)).argmax(dim=1)
     assert accuracy.item() == pytest.approx((nearest % 150 == torch.arange(300) % 150).double().mean().item())
@@ -113,9 +113,9 @@ def test_many_blocks_are_one():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_does_not_reach_the_logits(dtype):
     z1, z2 = (z.detach().to(dtype).requires_grad_() for z in projections(8, width=64))
-    expected = broadcast_nt_xent(z1.detach().double(), z2.detach().double())
+    expected = by_broadcasting(z1.detach().double(), z2.detach().double())
     with torch.autocast("cpu", torch.bfloat16):
-        loss = block_nt_xent(z1, z2)
+        loss = in_blocks(z1, z2)
     loss.backward()
     assert (loss.dtype, z1.grad.dtype) == (torch.float32, dtype)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
@@ -127,13 +127,13 @@ def held(loss, pairs, width):
 
 
 def test_memory_of_large_batches():
-    assert held(block_nt_xent, 4096, 128) < 1.5e9 / 20  # the bound is 1.5 GB
-    ours = held(block_nt_xent, 1024, 64)
+    assert held(in_blocks, 4096, 128) < 1.5e9 / 20  # the bound is 1.5 GB
+    ours = held(in_blocks, 1024, 64)
     one_tensor = 4 * (2 * 1024) ** 2 * 64  # of the broadcast form, which holds several
     assert ours < one_tensor / 20
-    assert held(broadcast_nt_xent, 64, 64) > 4 * (2 * 64) ** 2 * 64
+    assert held(by_broadcasting, 64, 64) > 4 * (2 * 64) ** 2 * 64
 
 
 @pytest.mark.slow
 def test_memory_against_the_broadcast_form():
-    assert held(block_nt_xent, 1024, 64) < held(broadcast_nt_xent, 1024, 64) / 20
+    assert held(in_blocks, 1024, 64) < held(by_broadcasting, 1024, 64) / 20

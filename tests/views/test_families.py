@@ -89,6 +89,13 @@ def test_a_new_operation_changes_no_others_numbers():
     assert torch.equal(before != 0, after != 0)
 
 
+def test_bias_fields_are_about_as_strong_as_their_coefficient():
+    flat = torch.ones(50, 1, 30, 30, 30)
+    field = Standard(bias_field_coefficient=0.2)._bias_field(flat.clone(), flat > 0, keys(50), batched=True).log()
+    assert abs(field.std() / 0.2 - 1) < 0.15
+    assert abs(field.mean()) < 0.02  # no constant, which standardisation would take away again
+
+
 def test_scaling_changes_the_size_of_the_head():
     still = {"probability": 0.0, "bias_field_probability": 0.0, "rotation_degrees": 0.0, "crop_scale": (1.0, 1.0)}
     volume = head(1)
