@@ -1,3 +1,4 @@
+import gc
 import pickle
 
 import numpy as np
@@ -100,12 +101,14 @@ def test_memory_of_loading_processes_does_not_grow_over_ten_epochs(tmp_path, ram
     datamodule.cache_in_ram(ram_cache_gb)
     loader = datamodule.train_dataloader()
     megabytes = []
+    gc.freeze()  # or the workers' garbage collection copies, page by page, what they share with a parent full of tests
     for epoch in range(12):
         loader.sampler.set_epoch(epoch)
         assert sum(len(batch["scan"]) for batch in loader) == 11
         workers = [process for process in psutil.Process().children() if process.pid in pids(loader)]
         assert len(workers) == 2
         megabytes.append(sum(worker.memory_full_info().uss for worker in workers) / 1e6)
+    gc.unfreeze()
     # A batch has 0.9 MB: if each worker kept one of an epoch, it would be 17 MB over these ten epochs. Touching what
     # the workers share with their parent since the fork costs up to 2 MB.
     assert megabytes[11] - megabytes[1] < 5, megabytes
