@@ -22,10 +22,10 @@ from statistics import median
 
 import lightning.pytorch as L
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from neuro_ssl.acceleration import Acceleration
+from neuro_ssl.benchmarking.step import NoViews
 from neuro_ssl.callbacks.throughput import peak_memory_gb
 from neuro_ssl.console import quiet_libraries
 from neuro_ssl.encoders.resnet3d import ResNet3D
@@ -56,13 +56,6 @@ ON_GPUS = {
         "optimizer": {"fused": True},
     },
 }
-
-
-class Unchanged(nn.Module):
-    """Views that cost nothing."""
-
-    def forward(self, volume, keys):
-        return volume
 
 
 class Clock(L.Callback):
@@ -102,7 +95,7 @@ def measure(options, arguments):
         **options.get("trainer", {}),
     )
     Acceleration(**options.get("acceleration", {})).apply(encoder, trainer.strategy.root_device)
-    task = SimCLR(encoder, Unchanged(), Optimizer(**{"fused": False, **options.get("optimizer", {})}), seed=0)
+    task = SimCLR(encoder, NoViews(), Optimizer(**{"fused": False, **options.get("optimizer", {})}), seed=0)
     numbers = torch.arange(n)
     batch = {"volume": torch.randn(n, 1, *arguments.shape), **dict.fromkeys(["scan", "subject", "draw"], numbers)}
     batch["epoch"] = torch.zeros(n, dtype=torch.long)
