@@ -1,0 +1,31 @@
+"""Modules from their configuration, and their tensors by name."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def build_module(node: Mapping[str, Any]) -> nn.Module:
+    """The module that a configuration with `_target_` describes.
+
+    Raises:
+        ImportError, AttributeError, TypeError, InputError: there is no such class, or it takes other parameters.
+    """
+    parameters = dict(node)
+    module, _, name = parameters.pop("_target_").rpartition(".")
+    built: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
+    return built
+
+
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Of each name in a module's state, the first name of the same tensor: nnU-Net's networks register some twice."""
+    seen: dict[int, str] = {}
+    return {name: seen.setdefault(id(tensor), name) for name, tensor in module.state_dict(keep_vars=True).items()}
+
+
+def with_all_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state that holds first names alone, completed by the others."""
+    others = {name: state[first] for name, first in first_names(module).items() if name not in state and first in state}
+    return {**state, **others}
