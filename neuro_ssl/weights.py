@@ -10,26 +10,30 @@ from neuro_ssl.errors import InputError
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
 
+TRUST_RISK = (
+    "unpickle the file, which runs whatever program its author, or whoever changed it, put into it, with your rights: "
+    "for files from a source that you trust alone"
+)
+
 
 def command_line() -> argparse.ArgumentParser:
     """What the command takes."""
-    from neuro_ssl.encoders.checkpoint_file import TRUST_RISK
-    from neuro_ssl.encoders.layouts import LAYOUTS
-
     parser = argparse.ArgumentParser(
         prog="python -m neuro_ssl.weights", description="Import others' published weights, or say what weights are."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="import | show")
-    known = "; ".join(f"{layout.name}: {layout.title}" for layout in LAYOUTS)
     importing = commands.add_parser(
         "import",
         help="write a published file as a folder that weights= takes",
-        description=f"Write a published file as a folder that weights= takes. Known, by their keys: {known}.",
+        description=(
+            "Write a published file as a folder that weights= takes. Known, by their keys: 3D-Neuro-SimCLR, BrainIAC "
+            "v1 and v2, OpenMind ResEnc-L, MedicalNet, MONAI's ResNets."
+        ),
     )
     importing.add_argument("file", help="as it was downloaded, or what was extracted from it")
     importing.add_argument("output", help="a new folder")
     importing.add_argument("--trust", action="store_true", help=TRUST_RISK)
-    importing.add_argument("--layout", choices=[layout.name for layout in LAYOUTS], help="where keys don't tell")
+    importing.add_argument("--layout", help="what the file is, where keys don't tell: medicalnet, monai_resnet, …")
     importing.add_argument(
         "--pooling",
         choices=["mean", "first"],

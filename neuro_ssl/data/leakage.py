@@ -64,7 +64,9 @@ class Seen:
 
     @classmethod
     def by(cls, run: str | Path | None) -> "Seen":
-        """What the weights of a run have seen: nothing without one, and nothing certain if it doesn't say.
+        """What the weights of a run, or in a folder of others' weights, have seen; nothing certain if it doesn't say.
+
+        Without weights, nothing.
 
         Raises:
             InputError: its list is damaged.

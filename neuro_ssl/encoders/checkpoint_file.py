@@ -18,10 +18,6 @@ WRAPPERS = ("model_state_dict", "network_weights", "state_dict")  # where others
 FORBIDDEN = re.compile(
     r"(Unsupported (global|class)|unrecognized (function|class)|legacy \.tar).*?(?= was not| Please|$)", re.MULTILINE
 )
-TRUST_RISK = (
-    "unpickle the file, which runs whatever program its author, or whoever changed it, put into it, with your rights: "
-    "for files from a source that you trust alone"
-)
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> tuple[str | None, dict[str, Tensor]]:

@@ -65,6 +65,8 @@ def _recognised(
 ) -> Layout:
     if name is not None:
         found = [layout for layout in LAYOUTS if layout.name == name]
+        if not found:
+            raise InputError(f"layout must be one of {', '.join(layout.name for layout in LAYOUTS)}, got {name!r}")
     else:
         found = [
             layout

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.encoders.monai_vit import MonaiViT
 from neuro_ssl.encoders.published import import_published, table
+from neuro_ssl.encoders.published_resnet import PublishedResNet3D
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from tests.encoders.published_files import MedicalNet, keyed, narrow, resnet50_of_brainiac, settled, unet, vit
@@ -312,3 +314,27 @@ def test_layout_by_name(tmp_path):
     file = written(tmp_path, settled(MedicalNet((1, 1, 1, 1), "B"), *SHAPE).state_dict())
     published = import_published(file, layout="medicalnet")
     assert published.encoder["dilated"] and published.encoder["stem_stride"] == 2
+    with pytest.raises(InputError, match="layout must be one of neuro_simclr, .*, got 'resnet'"):
+        import_published(file, layout="resnet")
+
+
+@pytest.mark.parametrize("name", ["vit", "medicalnet A", "medicalnet B"])
+def test_the_encoders_keep_the_contract(name):
+    """Of `Encoder`: gradients for every parameter, depth groups that hold each once, recomputed activations."""
+    torch.manual_seed(0)
+    encoder = {
+        "vit": lambda: MonaiViT((32, 32, 32), 16, 12, 2, 2, 24),
+        "medicalnet A": lambda: PublishedResNet3D(10, 8, 2, "A", False, True),
+        "medicalnet B": lambda: PublishedResNet3D(10, 8, 2, "B", False, True),
+    }[name]().train()
+    x = torch.randn(2, 1, 32, 32, 32)
+    encoder(x).square().sum().backward()
+    plain = {name: p.grad for name, p in encoder.named_parameters()}
+    assert all(gradient.abs().max() > 0 for gradient in plain.values())
+    assert len({id(p) for group in encoder.depth_groups() for p in group}) == len(plain)
+    assert sum(map(len, encoder.depth_groups())) == len(plain)
+    encoder.zero_grad()
+    encoder.recompute_first(2)
+    encoder(x).square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, plain[name], atol=1e-4, rtol=1e-3)
