@@ -124,10 +124,10 @@ class RealisticEffects(Effects):
     """
 
     brain_age_sd_years: float = 5.0  # chosen
-    ventricle_mm: float = 5.0  # 15 ml from 30 to 80: 0.3 ml a year (healthy men of 21 to 70; Pfefferbaum et al. 1994)
+    ventricle_mm: float = 5.0  # 18 ml from 30 to 80; 0.3 ml a year (healthy men of 21 to 70; Pfefferbaum et al. 1994)
     ventricle_sd_mm: float = 1.5  # chosen
     # Tissue falls by 3 % from 30 to 55 and 8 % from 55 to 80. Brains lose 0.2 % a year at 35 and 0.5 % from 60 on (56
-    # longitudinal studies; Hedman et al. 2012), a little more.
+    # longitudinal studies; Hedman et al. 2012), which is more.
     cortex_start_mm: float = -1.2
     cortex_mm: float = 2.7
     cortex_sd_mm: float = 0.4  # chosen
@@ -140,11 +140,11 @@ class RealisticEffects(Effects):
     # 3 ml a point is within what is seen in minor strokes (medians 7 to 24 ml at 0 to 5 points; Yaghi et al. 2017); the
     # spread gives a correlation with NIHSS of about 0.6, as acute lesions have (0.56; Lövblad et al. 1997).
     lesion_sd_log: float = 0.9
-    # How the images look: chosen so that 40 heads of IXI at 2 mm have the like spectrum.
+    # How the images look: chosen beside 8 heads of IXI at 2 mm, for a like spectrum.
     csf: Range = (0.20, 0.35)
-    gm: Range = (0.64, 0.78)
-    noise: Range = (0.03, 0.05)
-    shape_mm: Range = (3.0, 1.0)
+    gm: Range = (0.64, 0.74)
+    noise: Range = (0.03, 0.045)
+    shape_mm: Range = (2.0, 1.0)
     folds_mm: float = 1.0
     sharpness: float = 3.0
     interpolation: Literal[1, 3] = 3

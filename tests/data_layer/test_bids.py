@@ -155,7 +155,8 @@ def test_twenty_thousand_scans_are_indexed_in_a_minute(tmp_path):
 @pytest.mark.skipif(VALIDATOR is None, reason="pip install 'neuro_ssl[bids]' brings the official BIDS validator")
 def test_the_simulated_cohort_is_valid_bids(tmp_path):
     root = tmp_path / "simulated"
-    simulate_cohort(root, n_subjects=4, spacing_mm=8, follow_up_fraction=0.5, n_jobs=1)
+    everything = {"scanners_per_site": 2, "field_strengths": (1.5, 3.0), "retest_fraction": 0.5, "n_follow_ups": 2}
+    simulate_cohort(root, n_subjects=4, spacing_mm=8, follow_up_fraction=0.5, n_jobs=1, **everything)
     assert VALIDATOR is not None
     done = subprocess.run([VALIDATOR, str(root), "--json"], capture_output=True, text=True)
     issues = json.loads(done.stdout)["issues"]["issues"]
