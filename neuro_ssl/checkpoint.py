@@ -82,25 +82,8 @@ class Weights:
     @classmethod
     def of_published(cls, path: Path, published: Published) -> "Weights":
         """Others' weights that were read from this file."""
-        layout = published.layout
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        contract = layout.contract(published.encoder)
-        card = {
-            "format": FORMAT,
-            "kind": layout.name,
-            "title": layout.title,
-            "encoder": published.encoder,
-            "input": contract.as_json(),
-            "cohorts": list(layout.cohorts),
-            "licence": layout.licence,
-            "advice": layout.advice,
-            "citation": layout.citation,
-            "source": {"file": path.name, "sha256": digest},
-            "dropped": published.dropped,
-            "filled": published.filled,
-        }
-        return cls(_name(card), path, {}, published.encoder, published.state, card, contract)
+        card = {"format": FORMAT, **published.card(path)}
+        return cls(_name(card), path, {}, published.encoder, published.state, card, Contract.of_json(card["input"]))
 
     @classmethod
     def _of_folder(cls, path: Path) -> "Weights":
@@ -109,6 +92,8 @@ class Weights:
             card = json.loads(file.read_text(encoding="utf-8"))
             if card["format"] != FORMAT:
                 raise InputError(f"its format is {card['format']}, and this version reads {FORMAT}")
+            if missing := {*CARRIED[1:], "title", "cohorts"} - set(card):
+                raise InputError(f"it lacks {', '.join(sorted(missing))}")
             contract, encoder, name = Contract.of_json(card["input"]), dict(card["encoder"]), _name(card)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{file} cannot be read ({_first_line(error)}); {AGAIN}") from error

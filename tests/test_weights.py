@@ -93,6 +93,7 @@ def test_import_and_show(published, tmp_path, command, capsys):
             "first layer1.1.* in the checkpoint, missing in the encoder",
         ),
         ("config.json", lambda text: text.replace("ResNet3D", "Gone"), "cannot be built"),
+        ("config.json", lambda text: text.replace('"advice"', '"advise"'), "it lacks advice"),
         ("model.safetensors", lambda text: text[:50], "model.safetensors cannot be read"),
     ],
 )

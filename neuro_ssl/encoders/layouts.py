@@ -35,6 +35,7 @@ class Layout:
         citation: what to cite.
         cohorts: pretrained on, by the authors' names; empty where these are not known here.
         dropped: beginnings of keys (with `prefix`) that are left out on purpose, and why.
+        child: where our module keeps the encoder's tensors, if not at its top.
         xyz: whether its arrays are (x, y, z), so that kernels are to be transposed.
     """
 
@@ -51,6 +52,7 @@ class Layout:
     citation: str
     cohorts: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+    child: str = ""
     xyz: bool = False
 
 
@@ -154,6 +156,7 @@ LAYOUTS = (
         parallel=None,
         prefix="encoder.",
         mark="encoder.stem.",
+        child="encoder.",
         encoder=sizes.resenc,
         contract=_openmind,
         licence="not known here: see the model's card",

@@ -1,6 +1,7 @@
 """Others' published weights as encoders of this package: recognised by their keys, every tensor accounted for."""
 
 import fnmatch
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,24 @@ class Published:
     state: dict[str, Tensor]
     dropped: dict[str, str] = field(default_factory=dict)
     filled: dict[str, str] = field(default_factory=dict)
+
+    def card(self, path: Path) -> dict[str, Any]:
+        """What is known of them, ready for JSON; `path` is the file that they were read from."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {
+            "kind": self.layout.name,
+            "title": self.layout.title,
+            "encoder": self.encoder,
+            "input": self.layout.contract(self.encoder).as_json(),
+            "cohorts": list(self.layout.cohorts),
+            "licence": self.layout.licence,
+            "advice": self.layout.advice,
+            "citation": self.layout.citation,
+            "source": {"file": path.name, "sha256": digest},
+            "dropped": self.dropped,
+            "filled": self.filled,
+        }
 
 
 def import_published(path: Path, *, trust: bool = False, layout: str | None = None, **options: Any) -> Published:
@@ -93,10 +112,9 @@ def _converted(layout: Layout, tensors: Mapping[str, Tensor], options: Mapping[s
     encoder |= options
     with torch.device("meta"):
         module = build_module(encoder)
-    if layout.name == "openmind_resenc_l":  # our module has nnU-Net's as its child `encoder`
-        own = {f"encoder.{name}": value for name, value in own.items()}
     if layout.xyz:
         own = {name: _transposed(name, value) for name, value in own.items()}
+    own = {layout.child + name: value for name, value in own.items()}
     expected, first = module.state_dict(), first_names(module)
     filled = {}
     for name, tensor in expected.items():
@@ -108,7 +126,7 @@ def _converted(layout: Layout, tensors: Mapping[str, Tensor], options: Mapping[s
         if first[name] != name:
             if not torch.equal(own[name], own[first[name]]):
                 raise InputError(f"{name} and {first[name]} are one tensor of the encoder, and differ in the file")
-            dropped[layout.prefix + name] = SAME
+            dropped[layout.prefix + name.removeprefix(layout.child)] = SAME
     state = {name: value for name, value in own.items() if first[name] == name}
     return Published(layout, encoder, state, dropped, filled)
 

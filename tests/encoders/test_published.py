@@ -141,6 +141,7 @@ def test_openmind(tmp_path, name):
     published = import_published(file)
     assert published.layout.name == "openmind_resenc_l" and published.encoder["blocks"] == [1, 2, 1]
     assert len(published.state) + len(published.dropped) == len(network.state_dict())
+    assert set(published.dropped) <= set(network.state_dict())
     x = volume(12, 16, 20)
     with torch.no_grad():
         close(features(file, x), POOL(network.double().encoder(x)[-1]).flatten(1))
