@@ -58,8 +58,9 @@ def check_values(cfg: BenchmarkConfig) -> None:
             raise InputError(f"{key} must be at least 1, got {cfg[key]}")  # type: ignore[index]
     if not all(len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size) for size in plain(cfg.loss_sizes)):
         raise InputError(f"loss_sizes must be pairs and widths such as [[1024, 64]], got {plain(cfg.loss_sizes)}")
-    if cfg.n_scans < 2:
-        raise InputError(f"n_scans must be at least 2, got {cfg.n_scans}")
+    for key, least in {"n_scans": 2, "num_workers": 0}.items():
+        if cfg[key] < least:  # type: ignore[index]
+            raise InputError(f"{key} must be at least {least}, got {cfg[key]}")  # type: ignore[index]
 
 
 def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) -> "list[Measurement]":
@@ -70,6 +71,7 @@ def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) 
     from neuro_ssl.benchmarking.material import Material
     from neuro_ssl.benchmarking.step import step
     from neuro_ssl.console import quiet_libraries
+    from neuro_ssl.encoders import Encoder
     from neuro_ssl.grid import Grid
     from neuro_ssl.optim import Optimizer
     from neuro_ssl.tasks.simclr import SimCLR
@@ -77,7 +79,11 @@ def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) 
     from neuro_ssl.views.standard import Standard
 
     quiet_libraries()
-    device = settings["device"]
+    device, shape = settings["device"], Grid.named(settings["step_grid"]).shape
+    Grid.named(cfg.grid)  # refuses one that is none, before time is spent
+    encoder = build(settings["encoder"])
+    if isinstance(encoder, Encoder):
+        encoder.check_grid(shape)
     image, mask = find_head(cfg, folder)
     materials: dict[str, Material] = {}
 
@@ -103,7 +109,7 @@ def measure_parts(cfg: BenchmarkConfig, settings: dict[str, Any], folder: Path) 
             case "step":
                 rows += step(
                     encoders(settings["encoder"]),
-                    Grid.named(settings["step_grid"]).shape,
+                    shape,
                     device,
                     pairs=cfg.batch_size,
                     micro_batch_size=cfg.micro_batch_size,
@@ -135,11 +141,13 @@ def encoders(node: dict[str, Any]) -> "dict[str, Callable[[], nn.Module]]":
 
 def find_head(cfg: BenchmarkConfig, folder: Path) -> tuple[Path, Path | None]:
     """The head to work with, a simulated one if none is given, and its mask."""
+    if cfg.mask is not None and cfg.image is None:
+        raise InputError("mask is given without an image")
+    for key, file in {"image": cfg.image, "mask": cfg.mask}.items():
+        if file is not None and not Path(file).is_file():
+            raise InputError(f"{key}={file}: there is no such file")
     if cfg.image is not None:
         return Path(cfg.image), None if cfg.mask is None else Path(cfg.mask)
-    if cfg.mask is not None:
-        raise InputError("mask is given without an image")
-
     from neuro_ssl.simulation import simulate_cohort
 
     root = folder / "simulated"

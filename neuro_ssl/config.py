@@ -164,6 +164,22 @@ def is_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def refuse_sweep_over_devices(trainer: Any) -> None:
+    """Lightning would start its further processes with this command line, and so the whole sweep once more in each.
+
+    Args:
+        trainer: a Lightning trainer.
+
+    Raises:
+        InputError: this is a point of a sweep, and the trainer is to start processes.
+    """
+    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
+        raise InputError(
+            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
+            "one by one, or under torchrun or SLURM"
+        )
+
+
 def overridden(key: str) -> bool:
     """Whether the command line sets this key, its group, or anything below it."""
     given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]

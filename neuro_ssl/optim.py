@@ -80,7 +80,12 @@ class Optimizer:
         # A fused step can undo float16's gradient scaling itself, but after clipping, which Lightning therefore refuses
         # in any mixed precision. With this it is undone before, as for every other optimiser.
         optimizer._step_supports_amp_scaling = False
+        optimizer.register_load_state_dict_pre_hook(self._with_own_kernel)
         return optimizer
+
+    def _with_own_kernel(self, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """A loaded state, that may have been begun with the other value of `fused`, which torch would go on with."""
+        return {**state, "param_groups": [{**group, "fused": self.fused} for group in state["param_groups"]]}
 
 
 def _lay_out_state_as_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -99,6 +99,7 @@ def describe_run(
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
     """
+    learnt = weights.record.get("covariates") or [] if weights else []  # labels that pretraining learnt from
     return {
         "stage": task.stage,
         "task": choices["task"],
@@ -111,7 +112,7 @@ def describe_run(
         },
         "weights": {"name": weights.name, "path": str(weights.path), **weights.carried} if weights else None,
         "leakage": leakage,
-        "covariates": list(getattr(task, "covariates", ())),  # labels that pretraining learnt from
+        "covariates": sorted({*getattr(task, "covariates", ()), *learnt}),
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],

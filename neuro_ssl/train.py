@@ -4,14 +4,11 @@ Everything that can be known to be wrong is found before training starts; nothin
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from neuro_ssl.config import build, check_components, choices, entry_point, is_sweep, overridden, plain
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, refuse_sweep_over_devices
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import TrainConfig
-
-if TYPE_CHECKING:
-    import lightning.pytorch as L
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -22,13 +19,7 @@ TRAINER = {
 }
 # What the code passes when it builds each component; every other parameter comes from the configuration.
 SUPPLIED = {
-    "dataset": (),
-    "split": (),
-    "encoder": (),
-    "views": (),
-    "sampling": (),
-    "optimizer": (),
-    "acceleration": (),
+    **dict.fromkeys(("dataset", "split", "encoder", "views", "sampling", "optimizer", "acceleration"), ()),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
     "logger": ("directory", "name"),
@@ -52,7 +43,7 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
-    from neuro_ssl.tasks.results import as_metrics, downstream_results, prediction_table
+    from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
 
     quiet_libraries()
@@ -95,8 +86,8 @@ def main(cfg: TrainConfig) -> None:
     # Data and task
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
-    parts = {"encoder": encoder, "views": build(config["views"]), "optimizer": build(config["optimizer"])}
-    parts["seed"] = cfg.seed
+    parts = {"encoder": encoder, "views": build(config["views"]), "seed": cfg.seed}
+    parts["optimizer"] = build(config["optimizer"])
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
         task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
@@ -144,15 +135,8 @@ def main(cfg: TrainConfig) -> None:
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
-            outputs = {
-                split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoints.best)
-                for split in ("val", "test")
-            }
-            table = prediction_table(datamodule, outputs)
-            results = downstream_results(task, datamodule, table, task_name, pretrained=weights is not None)
+            table, results = evaluate(trainer, task, datamodule, checkpoints.best, task_name, pretrained=bool(weights))
             results["leakage"] = leakage.record
-            for logger in trainer.loggers:
-                logger.log_metrics(as_metrics(results), trainer.global_step)
             if trainer.is_global_zero:
                 run.write_results(table, results)
                 print(scores_table(results))
@@ -160,15 +144,6 @@ def main(cfg: TrainConfig) -> None:
         if trainer.is_global_zero:
             run.finish()
             print(f"finished: {run.path}")
-
-
-def refuse_sweep_over_devices(trainer: "L.Trainer") -> None:
-    """Lightning would start its further processes with this command line, and so the whole sweep once more in each."""
-    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
-        raise InputError(
-            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
-            "one by one, or under torchrun or SLURM"
-        )
 
 
 if __name__ == "__main__":

@@ -107,6 +107,17 @@ def test_a_fused_step_is_the_same(algorithm):
 
 
 @pytest.mark.parametrize("fused", [False, True])
+def test_a_run_that_goes_on_by_the_other_kernel(fused):
+    one, other = (Optimizer(fused=f, schedule="constant", warmup_fraction=0.0) for f in (fused, not fused))
+    undisturbed, model = network(), network()
+    trained(one, undisturbed, range(10))
+    state = trained(other, model, range(5)).state_dict()
+    optimizer = trained(one, model, range(5, 10), state)
+    assert {group["fused"] for group in optimizer.param_groups} == {fused}
+    torch.testing.assert_close(list(model.parameters()), list(undisturbed.parameters()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("layouts", [(False, True), (True, False)], ids=["to channels last", "back"])
 def test_a_run_that_goes_on_in_another_memory_layout(fused, layouts):
     """Fused kernels pair a parameter's numbers with its state's by their order in memory."""

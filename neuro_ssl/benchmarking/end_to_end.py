@@ -1,9 +1,10 @@
 """The whole of pretraining, loader attached: scans a second and the share of the time spent waiting for them.
 
 Both sides train the same encoder and head on the same scans, in batches of the same size, with the same number of
-loading processes, on the same device: the paper's way in a plain loop, ours in Lightning's, as `neuro_ssl.train` runs
-it. The first steps don't count: compilers and caches warm up, and loading processes fill their queues; what remains is
-the waiting of processes that can't keep up.
+loading processes, on the same device: the paper's way in a plain loop, ours in Lightning's, without the loggers and
+checkpoints of `neuro_ssl.train`. The device is waited for before each look at the clock, on both sides. The first steps
+don't count: compilers and caches warm up, and loading processes fill their queues; what remains is the waiting of
+processes that can't keep up.
 """
 
 from collections.abc import Iterator

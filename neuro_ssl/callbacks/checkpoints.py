@@ -13,7 +13,9 @@ from typing import Any, Literal
 import lightning.pytorch as L
 from torch import Tensor
 
+from neuro_ssl.distributed import gather_rows, rank, world_size
 from neuro_ssl.files import appearing
+from neuro_ssl.tasks.running_mean import RunningMean
 
 
 class Checkpoints(L.Callback):
@@ -85,12 +87,23 @@ class Checkpoints(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Between epochs, describe the end of the last one: Lightning resumes from there, not from a fresh start.
 
-        Weights are laid out as usual, whatever the encoder's `channels_last`.
+        Weights are laid out as usual, whatever the encoder's `channels_last`. Means over the epoch so far are those of
+        all processes, of which only the first one's state is written.
         """
-        weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value.contiguous() for name, value in weights.items()}
+        weights = {name: value.contiguous() for name, value in checkpoint["state_dict"].items()}
+        for name, value in weights.items():
+            if isinstance(pl_module.get_submodule(name.rpartition(".")[0]), RunningMean):
+                weights[name] = gather_rows(value[None], [1] * world_size())[0].sum(dim=0)
+        checkpoint["state_dict"] = weights
         if self._end_of_epoch is not None:
             checkpoint["loops"]["fit_loop"] = self._end_of_epoch
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The first process goes on with what was summed over all; the others begin their sums anew."""
+        if rank() > 0:
+            for module in pl_module.modules():
+                if isinstance(module, RunningMean):
+                    module.reset()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The final state, which pretraining hands on."""

@@ -1,11 +1,10 @@
 """Activations that are computed again in the backward pass instead of being kept (activation checkpointing)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -20,29 +19,25 @@ def recomputed(stage: Sequence[nn.Module], x: Tensor) -> Tensor:
             x = module(x)
         return x
 
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), still_statistics(stage)
-
     if torch.compiler.is_compiling():  # which takes no contexts, and traces the update once, whatever it computes twice
         return checkpoint(run, x, use_reentrant=False)  # type: ignore[no-any-return]
-    return checkpoint(run, x, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]
+    return checkpoint(  # type: ignore[no-any-return]
+        run, x, use_reentrant=False, context_fn=lambda: (nullcontext(), unchanged_buffers(stage))
+    )
 
 
 @contextmanager
-def still_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Leave batch norm's running statistics alone: a second look at the same batch must not count twice.
+def unchanged_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What modules keep of the batches they see, such as running statistics, stays as it is.
 
-    Copies are updated in their place. (Without any, batch norm would save other tensors for the backward pass than at
-    the first look, which `checkpoint` refuses.)
+    A second look at the same batch must not count twice. Copies are updated in the buffers' place. (Without any, batch
+    norm would save other tensors for the backward pass than at the first look, which `checkpoint` refuses.)
     """
-    norms = [norm for module in modules for norm in module.modules() if isinstance(norm, _BatchNorm)]
-    kept = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
-    for norm, statistics in kept:
-        for name, value in statistics.items():
-            setattr(norm, name, value.clone())
+    kept = [(m, dict(m._buffers)) for module in modules for m in module.modules() if m._buffers]
+    for owner, buffers in kept:
+        owner._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
     try:
         yield
     finally:
-        for norm, statistics in kept:
-            for name, value in statistics.items():
-                setattr(norm, name, value)
+        for owner, buffers in kept:
+            owner._buffers.update(buffers)

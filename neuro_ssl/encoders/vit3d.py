@@ -141,8 +141,13 @@ class ViT3D(Encoder):
         """
         return self._tokens(volume, visible)[:, 0 if self.class_token is None else 1 :]
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """(batch, 1, z, y, x) → features (batch, embed_dim): the tokens' mean, or the class token."""
+    def forward(self, volume: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(batch, 1, z, y, x) → features (batch, embed_dim): the tokens' mean, or the class token.
+
+        With `visible`: what `forward_features` returns, by a call of the module, and so compiled if the module is.
+        """
+        if visible is not None:
+            return self.forward_features(volume, visible)
         tokens = self._tokens(volume, None)
         return tokens.mean(dim=1) if self.class_token is None else tokens[:, 0]
 

@@ -86,6 +86,7 @@ class RunInfo(BaseModel):
     encoder: Encoder
     task: str
     weights: Weights | None
+    covariates: list[str] = []  # labels that the encoder was pretrained with
     frozen: bool
     epochs: int
     batch_size: int

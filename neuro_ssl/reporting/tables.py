@@ -92,6 +92,8 @@ def task_rows(group: TaskGroup) -> list[Row]:
     rows = []
     for run in group.runs:
         weights = run.info.weights.name if run.info.weights else "none"
+        if run.info.covariates:  # in no comparison with pretraining that saw none
+            weights += f" (labels: {', '.join(run.info.covariates)})"
         n_test = f"{run.results.n_test_scans} ({run.results.n_test_subjects})"
         details = [weights, run.info.encoder.name, str(run.info.seed), leakage_verdict(run), n_test]
         rows.append(Row(run.model, [_score(run.results.scores, name) for name in group.metrics], details, run))

@@ -8,13 +8,15 @@ by hand, so that DDP, gradient clipping and mixed precision need not know.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from neuro_ssl.encoders.recompute import unchanged_buffers
 
 
 def n_micro_batches(shares: Sequence[int], micro_batch_size: int | None) -> int:
@@ -56,7 +58,7 @@ def in_micro_batches(embed: Callable[[slice], Tensor], n_rows: int, n_parts: int
                 lambda rows, _: embed(rows),
                 *(rows, parameter),  # its device is the one whose random numbers are restored
                 use_reentrant=False,
-                context_fn=lambda: (nullcontext(), unchanged_buffers(module)),
+                context_fn=lambda: (nullcontext(), unchanged_buffers([module])),
             )
             parts.append(part)
     return torch.cat(parts)
@@ -69,19 +71,6 @@ def _weights_cast_anew(device_type: str) -> torch.autocast:
     """
     enabled, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
     return torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=False)
-
-
-@contextmanager
-def unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """What `module` keeps of the batches it sees, such as running statistics, stays as it is."""
-    kept = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
-    for owner, buffers in kept:
-        owner._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
-    try:
-        yield
-    finally:
-        for owner, buffers in kept:
-            owner._buffers.update(buffers)
 
 
 def normalises_over_batch(module: nn.Module) -> bool:

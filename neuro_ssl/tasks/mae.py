@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.optim import Optimizer
-from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.masked_autoencoder import MaskedAutoencoder, Reconstruction
 from neuro_ssl.tasks.pretraining import Pretraining
 
@@ -55,14 +54,12 @@ class MAE(Pretraining):
         """Loss, and in evaluation mode the embeddings of the whole views."""
         batch = self.with_shares(batch)
 
-        def some(rows: slice) -> Tensor:
-            part = {key: batch[key][rows] for key in ("volume", "epoch", "draw")}
+        def some(part: Batch) -> Tensor:
             (view,), (keys,) = self.make_views(part), self.keys(part)
             loss = self.autoencoder.losses(self.encoder, view, keys)[:, None]
             return loss if self.training else torch.cat([loss, self.encoder(view)], dim=1)
 
-        n_parts = n_micro_batches(batch["shares"], self.micro_batch_size)
-        rows = in_micro_batches(some, len(batch["scan"]), n_parts, self.encoder)
+        rows = self.in_micro_batches(some, batch)
         return {"loss": rows[:, 0].mean()}, rows[:, 1:]
 
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Reconstruction]:

@@ -195,7 +195,7 @@ class MaskedAutoencoder(nn.Module):
         brain_BN = (patches_BNP != 0).any(dim=2)
         countable_BN = brain_BN if self.foreground_only else torch.ones_like(brain_BN)
         visible_BV, masked_BN = draw_mask(keys_B2, countable_BN, self.mask_ratio)
-        tokens_BVD = encoder.forward_features(view, visible_BV)
+        tokens_BVD = encoder(view, visible_BV)
         return self.decode(tokens_BVD, visible_BV, view.shape[2:]), patches_BNP, masked_BN, visible_BV
 
     def _loss(self, prediction_BNP: Tensor, patches_BNP: Tensor, masked_BN: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What the pretraining tasks share: views of each volume, means over an epoch, signs of a collapse."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import count_shares, gather_rows, weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
+from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.running_mean import RunningMean
 from neuro_ssl.views.intensity import check_views, intensity_of, normalise
 from neuro_ssl.views.random import view_keys
@@ -91,6 +92,20 @@ class Pretraining(L.LightningModule):
             if self.views is None:
                 return (normalise(volume, intensity_of(self.encoder)),) * self.n_views
             return tuple(self.views(volume, keys) for keys in self.keys(batch))
+
+    def in_micro_batches(self, some: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """What `some` makes of a batch's scans, a row each, of as many at once as `micro_batch_size` says.
+
+        Args:
+            some: `volume`, `epoch` and `draw` of some scans → their rows, equal ones each time that it is called.
+            batch: with `shares`.
+        """
+
+        def rows_of(rows: slice) -> Tensor:
+            return some({key: batch[key][rows] for key in ("volume", "epoch", "draw")})
+
+        n_parts = n_micro_batches(batch["shares"], self.micro_batch_size)
+        return in_micro_batches(rows_of, len(batch["scan"]), n_parts, self.encoder)
 
     def with_shares(self, batch: Batch) -> Batch:
         """The batch with its `shares`; the data module's have them already."""

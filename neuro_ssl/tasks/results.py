@@ -1,8 +1,10 @@
 """From a downstream run's outputs to its prediction table and its scores; every score comes from that table."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pandas as pd
 
@@ -13,6 +15,38 @@ from neuro_ssl.tasks.supervised import Supervised
 
 Outputs = Mapping[str, Any]  # for each split, what `Trainer.predict` returns for its one loader: a list of dicts
 ABOUT_SCAN = ("scan_id", "subject_id", "session_id", "age_years", "sex", "site")
+
+
+def evaluate(
+    trainer: L.Trainer,
+    task: Supervised,
+    datamodule: SupervisedDataModule,
+    checkpoint: Path,
+    task_name: str,
+    *,
+    pretrained: bool,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Predict the validation and the test scans, and tell the loggers how well.
+
+    Args:
+        trainer: that trained the task.
+        task: see `downstream_results`, as the others.
+        datamodule: whose test split is opened by this.
+        checkpoint: the weights to predict with.
+        task_name: such as `brain_age`.
+        pretrained: whether the encoder started from given weights.
+
+    Returns:
+        The predictions (`prediction_table`), and the results (`downstream_results`), the same on all ranks.
+    """
+    outputs: Outputs = {
+        split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoint) for split in ("val", "test")
+    }
+    table = prediction_table(datamodule, outputs)
+    results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained)
+    for logger in trainer.loggers:
+        logger.log_metrics(as_metrics(results), trainer.global_step)
+    return table, results
 
 
 def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.losses import nt_xent
 from neuro_ssl.losses.contrastive import Positives
 from neuro_ssl.optim import Optimizer
-from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.pretraining import Pretraining
 
 
@@ -62,12 +61,10 @@ class SimCLR(Pretraining):
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings of the two views of each volume, (batch, 2, embed_dim)."""
 
-        def some(rows: slice) -> Tensor:
-            views = self.make_views({key: batch[key][rows] for key in ("volume", "epoch", "draw")})
-            return torch.stack(self.encoder(torch.cat(views)).chunk(2), dim=1)
+        def some(part: Batch) -> Tensor:
+            return torch.stack(self.encoder(torch.cat(self.make_views(part))).chunk(2), dim=1)
 
-        n_parts = n_micro_batches(batch["shares"], self.micro_batch_size)
-        return in_micro_batches(some, len(batch["scan"]), n_parts, self.encoder)
+        return self.in_micro_batches(some, batch)
 
     def loss(self, first: Tensor, second: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and contrastive accuracy of the projections of a batch's views, (batch, width) each."""

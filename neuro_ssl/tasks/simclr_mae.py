@@ -14,7 +14,6 @@ from neuro_ssl.data.batches import Batch
 from neuro_ssl.errors import InputError
 from neuro_ssl.losses.contrastive import Positives
 from neuro_ssl.optim import Optimizer
-from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.masked_autoencoder import MaskedAutoencoder, Reconstruction
 from neuro_ssl.tasks.simclr import SimCLR
 
@@ -63,14 +62,12 @@ class SimCLRMAE(SimCLR):
         """The weighted loss and its parts; embeddings of the first views."""
         batch = self.with_shares(batch)
 
-        def some(rows: slice) -> Tensor:
-            part = {key: batch[key][rows] for key in ("volume", "epoch", "draw")}
+        def some(part: Batch) -> Tensor:
             views, keys = torch.cat(self.make_views(part)), torch.cat(self.keys(part))
             loss = self.autoencoder.losses(self.encoder, views, keys)[:, None]
             return torch.stack(torch.cat([loss, self.encoder(views)], dim=1).chunk(2), dim=1)
 
-        n_parts = n_micro_batches(batch["shares"], self.micro_batch_size)
-        rows = in_micro_batches(some, len(batch["scan"]), n_parts, self.encoder)
+        rows = self.in_micro_batches(some, batch)
         reconstruction, embedding = rows[:, :, 0].mean(), rows[:, :, 1:]
         first, second = self.projector(embedding).unbind(1)
         contrastive, accuracy = self.loss(first, second, batch)

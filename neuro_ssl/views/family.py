@@ -28,10 +28,16 @@ class Views(nn.Module, ABC):
         """
 
 
-def check_probability(name: str, value: float) -> None:
-    """Raise InputError unless it is one."""
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless it is a share or a probability."""
     if not 0 <= value <= 1:
-        raise InputError(f"views.{name} must be a probability from 0 to 1, got {value}")
+        raise InputError(f"views.{name} must be from 0 to 1, got {value}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise InputError unless it is."""
+    if not value >= least:
+        raise InputError(f"views.{name} must be at least {least:g}, got {value}")
 
 
 def check_range(name: str, value: tuple[float, float], low: float, high: float = float("inf")) -> None:

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuro_ssl.views.family import Views, check_probability, check_range
+from neuro_ssl.errors import InputError
+from neuro_ssl.grid import CROP_SHAPE_ZYX
+from neuro_ssl.views.family import Views, check_at_least, check_range, check_share
 from neuro_ssl.views.geometry import choose_crop, per_axis, view_matrix
 from neuro_ssl.views.intensity import gamma_, per_sample, standardise_
 from neuro_ssl.views.random import between, happens, uniform
@@ -64,12 +66,15 @@ class Kaczmarek2025(Views):
         redraws: int = 8,
     ) -> None:
         super().__init__()
-        check_probability("flip_probability", flip_probability)
-        check_probability("rotation_probability", rotation_probability)
-        check_probability("shift_probability", shift_probability)
-        check_probability("gamma_probability", gamma_probability)
+        check_share("flip_probability", flip_probability)
+        check_share("rotation_probability", rotation_probability)
+        check_share("shift_probability", shift_probability)
+        check_share("gamma_probability", gamma_probability)
         check_range("gamma_range", gamma_range, 0)
-        self.min_crop_fraction_zyx = [n / size for n, size in zip(min_crop_voxels, (150, 192, 192), strict=True)]
+        check_at_least("redraws", redraws, 1)
+        if not all(1 <= n <= full for n, full in zip(min_crop_voxels, CROP_SHAPE_ZYX, strict=True)):
+            raise InputError(f"views.min_crop_voxels must be from 1 to {CROP_SHAPE_ZYX}, got {list(min_crop_voxels)}")
+        self.min_crop_fraction_zyx = [n / size for n, size in zip(min_crop_voxels, CROP_SHAPE_ZYX, strict=True)]
         self.flip_probability = flip_probability
         self.rotation_probability = rotation_probability
         self.rotation_radians = rotation_radians

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neuro_ssl.errors import InputError
-from neuro_ssl.views.family import Views, check_probability, check_range
+from neuro_ssl.views.family import Views, check_at_least, check_range, check_share
 from neuro_ssl.views.geometry import choose_crop, per_axis, view_matrix
 from neuro_ssl.views.intensity import (
     bias_field_,
@@ -80,18 +79,24 @@ class Standard(Views):
         redraws: int = 8,
     ) -> None:
         super().__init__()
-        check_range("crop_scale", crop_scale, 0, 1)
+        check_range("crop_scale", crop_scale, 0.1, 1)  # below a tenth nothing is left to see, on coarse grids no voxel
         for name, factors in (("scale_range", scale_range), ("stretch_range", stretch_range)):
             check_range(name, factors, 0.1)  # below a tenth a head is a few voxels; 0 would divide by zero
         check_range("gamma_range", gamma_range, 0)
         check_range("contrast_range", contrast_range, 0)
-        check_probability("flip_probability", flip_probability)
-        check_probability("probability", probability)
-        check_probability("bias_field_probability", bias_field_probability)
-        check_probability("low_resolution_probability", low_resolution_probability)
-        check_probability("gaussian_noise_probability", gaussian_noise_probability)
-        if low_resolution_factor < 1:
-            raise InputError(f"views.low_resolution_factor must be at least 1 voxel, got {low_resolution_factor}")
+        check_share("flip_probability", flip_probability)
+        check_share("probability", probability)
+        check_share("bias_field_probability", bias_field_probability)
+        check_share("low_resolution_probability", low_resolution_probability)
+        check_share("gaussian_noise_probability", gaussian_noise_probability)
+        check_share("cutout_side", cutout_side)
+        check_share("min_brain", min_brain)
+        check_at_least("noise_sd", noise_sd, 0)
+        check_at_least("gaussian_noise_sd", gaussian_noise_sd, 0)
+        check_at_least("blur_sigma_voxels", blur_sigma_voxels, 0)
+        check_at_least("bias_field_coefficient", bias_field_coefficient, 0)
+        check_at_least("low_resolution_factor", low_resolution_factor, 1)
+        check_at_least("redraws", redraws, 1)
         self.crop_scale = crop_scale
         self.flip_probability = flip_probability
         self.rotation_degrees = rotation_degrees

@@ -54,6 +54,9 @@ def test_the_command_measures_both_sides(command, tmp_path, capsys):
         ("device=tpu", "device must be auto, cpu or cuda, got 'tpu'"),
         ("loss_sizes=[[4]]", "loss_sizes must be pairs and widths such as [[1024, 64]], got [[4]]"),
         ("n_scans=1", "n_scans must be at least 2, got 1"),
+        ("num_workers=-1", "num_workers must be at least 0, got -1"),
+        ("step_grid=fine", "'fine'"),
+        ("encoder=sfcn", "SFCN takes volumes of at least 32×32×32 voxels"),
         ("n_steps=0", "n_steps must be at least 1, got 0"),
         ("mask=a.nii.gz", "mask is given without an image"),
         ("image=missing.nii.gz", "missing.nii.gz"),
@@ -62,5 +65,7 @@ def test_the_command_measures_both_sides(command, tmp_path, capsys):
 def test_wrong_arguments_are_named(command, tmp_path, capsys, override, message):
     with pytest.raises(SystemExit):
         command("benchmark", f"output='{tmp_path / 'b'}'", "device=cpu", "grid=16mm", override)
-    assert message in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "…" not in shown.out  # nothing was measured
     assert not (tmp_path / "b").exists()

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from fake_runs import write_runs
+import yaml
+from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.reporting.page import render
 from neuro_ssl.reporting.runs import read_runs
@@ -154,6 +155,15 @@ def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
         "finetune": "overlapping",
         "from_scratch": "unknown",
     }
+
+
+def test_labels_behind_the_weights_are_named(tmp_path):
+    write_runs(tmp_path)
+    file = tmp_path / "age-finetune-pretrained-0" / "run.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"covariates": ["age_years"]}))
+    runs = read_runs(tmp_path)
+    text = Page(render(runs, group_by_task(runs.downstream), datetime(2025, 1, 2, 3, 4))).text
+    assert text.count(f"{PRETRAINING} (labels: age_years)") == 1
 
 
 def test_folds_and_fractions_are_not_compared_with_each_other(tmp_path):

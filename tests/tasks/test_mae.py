@@ -155,6 +155,31 @@ def test_loss_and_views_stay_in_float32_inside_mixed_precision():
     assert mixed.item() == pytest.approx(full.item(), rel=0.02) and mixed != full
 
 
+@pytest.mark.parametrize("kind", [MAE, SimCLRMAE])
+def test_a_compiled_encoder_is_what_the_step_computes(kind):
+    """Its gradients too; each call of the encoder goes through what was compiled."""
+    gradients, n_calls = [], 0
+
+    def backend(graph, inputs):
+        def call(*arguments):
+            nonlocal n_calls
+            n_calls += 1
+            return graph(*arguments)
+
+        return call
+
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        decoder = {"decoder_width": 12, "decoder_layers": 1, "decoder_heads": 2}
+        task = kind(vit(n_layers=1), Standard(), Optimizer(), 0, **decoder)
+        if compiled:
+            task.encoder.compile(backend=backend, fullgraph=True)
+        task.measure(batch())[0]["loss"].backward()
+        gradients.append([p.grad for p in task.parameters()])
+    assert n_calls == {MAE: 1, SimCLRMAE: 2}[kind]
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+
+
 def test_it_learns_what_can_be_known():
     """Volumes that all look alike: their hidden patches can be told, far better than by their means."""
     torch.manual_seed(0)

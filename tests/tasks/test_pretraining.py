@@ -26,6 +26,11 @@ def test_y_aware_with_micro_batches(arguments, tmp_path, command, capsys):
     assert metrics.notna().all()
     command("train", *arguments)  # group norm: the same run
     assert "already finished" in capsys.readouterr().out
+    # What is made of these weights says so too.
+    probe = ["+experiment=linear_probe", "task=brain_age", f"weights={run}", f"runs_dir={tmp_path}"]
+    command("train", *(a for a in arguments if not a.startswith(("encoder", "+", "runs_dir"))), *probe)
+    (probed,) = tmp_path.glob("linear_probe-*")
+    assert yaml.safe_load((probed / "run.yaml").read_text())["covariates"] == ["age_years"]
 
 
 @pytest.mark.parametrize(
