@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from neuro_ssl.contract import Contract, Intensity
@@ -94,6 +94,9 @@ class Weights:
                 raise InputError(f"its format is {card['format']}, and this version reads {FORMAT}")
             if missing := {*CARRIED[1:], "title", "cohorts"} - set(card):
                 raise InputError(f"it lacks {', '.join(sorted(missing))}")
+            # A folder may come from anywhere: it names an encoder of ours, and calls nothing else.
+            if not str(card["encoder"]["_target_"]).startswith("neuro_ssl.encoders."):
+                raise InputError(f"its encoder {card['encoder']['_target_']} is none of neuro_ssl.encoders")
             contract, encoder, name = Contract.of_json(card["input"]), dict(card["encoder"]), _name(card)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{file} cannot be read ({_first_line(error)}); {AGAIN}") from error
@@ -221,10 +224,10 @@ class Weights:
             raise InputError(f"{folder} is there already; choose a new folder, or empty it")
         self.seen.write(folder)
         with appearing(folder / TENSORS) as file:
-            # (Copies: safetensors refuses tensors that share memory, as those of a checkpoint may.)
-            save_file(
-                {key: value.clone(memory_format=torch.contiguous_format) for key, value in self.state.items()}, file
-            )
+            # Copies, since safetensors refuses tensors that share memory, as a checkpoint's may; by way of bytes, since
+            # the files that it writes itself are readable by their owner alone.
+            form = torch.contiguous_format
+            file.write_bytes(save({key: value.clone(memory_format=form) for key, value in self.state.items()}))
         with appearing(folder / CONFIG) as file:  # last: with it, the folder is whole
             file.write_text(json.dumps(self.card, indent=1, ensure_ascii=False), encoding="utf-8")
 

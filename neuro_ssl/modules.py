@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuro_ssl.errors import InputError
+
 
 def build_module(node: Mapping[str, Any]) -> nn.Module:
     """The module that a configuration with `_target_` describes.
@@ -15,8 +17,10 @@ def build_module(node: Mapping[str, Any]) -> nn.Module:
     """
     parameters = dict(node)
     module, _, name = parameters.pop("_target_").rpartition(".")
-    built: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
-    return built
+    kind = getattr(importlib.import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise InputError(f"{module}.{name} is no torch.nn.Module")
+    return kind(**parameters)
 
 
 def first_names(module: nn.Module) -> dict[str, str]:

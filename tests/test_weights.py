@@ -23,6 +23,8 @@ from neuro_ssl.views.standard import Standard
 from tests.conftest import IXI
 from tests.encoders.published_files import keyed, narrow, resnet50_of_brainiac, settled
 
+RESNET = "neuro_ssl.encoders.resnet3d.ResNet3D"
+
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
@@ -61,6 +63,7 @@ def test_import_and_show(published, tmp_path, command, capsys):
     for part in ("licence: MIT", "advice: ", "grid=paper_1mm", "loaded   ", "missing  none", f"written: {folder}"):
         assert part in out
     assert {file.name for file in folder.iterdir()} == {"model.safetensors", "config.json", "seen.json"}
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1  # readable by colleagues, as other files are
     card = json.loads((folder / "config.json").read_text())
     assert len(card["source"]["sha256"]) == 64 and card["licence"] == "MIT" and "SOOP" in card["cohorts"]
     assert Seen.by(folder) == Seen(complete=False, cohorts=frozenset(card["cohorts"]))
@@ -93,6 +96,8 @@ def test_import_and_show(published, tmp_path, command, capsys):
             "first layer1.1.* in the checkpoint, missing in the encoder",
         ),
         ("config.json", lambda text: text.replace("ResNet3D", "Gone"), "cannot be built"),
+        ("config.json", lambda text: text.replace(RESNET, "os.system"), "os.system is none of neuro_ssl.encoders"),
+        ("config.json", lambda text: text.replace(RESNET, "neuro_ssl.encoders.layouts.Layout"), "no torch.nn.Module"),
         ("config.json", lambda text: text.replace('"advice"', '"advise"'), "it lacks advice"),
         ("model.safetensors", lambda text: text[:50], "model.safetensors cannot be read"),
     ],
