@@ -198,7 +198,7 @@ class Weights:
             InputError: this version of the code has no such encoder, or the weights don't fit it.
         """
         try:
-            encoder = build_module(self.encoder)
+            encoder = build_module(self.encoder, classes_only=self.contract is not None)
         except (ImportError, AttributeError, TypeError, InputError) as error:
             raise InputError(
                 f"weights={self.path}: their encoder {self.encoder.get('_target_')} cannot be built ({error}); install "

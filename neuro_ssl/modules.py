@@ -9,8 +9,12 @@ from torch import Tensor, nn
 from neuro_ssl.errors import InputError
 
 
-def build_module(node: Mapping[str, Any]) -> nn.Module:
+def build_module(node: Mapping[str, Any], *, classes_only: bool = False) -> nn.Module:
     """The module that a configuration with `_target_` describes.
+
+    Args:
+        node: the target's name, and its parameters.
+        classes_only: call nothing but a subclass of `nn.Module`, for configurations that come from elsewhere.
 
     Raises:
         ImportError, AttributeError, TypeError, InputError: there is no such class, or it takes other parameters.
@@ -18,9 +22,10 @@ def build_module(node: Mapping[str, Any]) -> nn.Module:
     parameters = dict(node)
     module, _, name = parameters.pop("_target_").rpartition(".")
     kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    if classes_only and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise InputError(f"{module}.{name} is no torch.nn.Module")
-    return kind(**parameters)
+    built: nn.Module = kind(**parameters)
+    return built
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
