@@ -16,7 +16,7 @@ from neuro_ssl.data.registered import SETTINGS as REGISTERED
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.preprocessing.pipeline import BrainExtraction, Preprocessing
-from neuro_ssl.views.intensity import standardise
+from neuro_ssl.views.intensity import intensity_of, normalise
 
 AXES = "(z, y, x), increasing towards superior, anterior, right (RAS); left–right is the last axis"
 
@@ -44,7 +44,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
     """A trained encoder in evaluation mode, with its `input_contract`.
 
     Args:
-        weights: a run directory.
+        weights: a run directory, an imported folder, or a published file.
 
     Returns:
         A module volume (batch, 1, z, y, x) → features (batch, `embed_dim`), on the CPU.
@@ -55,6 +55,17 @@ def load_encoder(weights: str | Path) -> nn.Module:
     """
     found = Weights.load(str(weights))
     encoder = found.build_encoder()
+    if found.contract is not None:
+        preprocessing = Preprocessing(Grid.named(found.contract.grid), "deepbet")
+        encoder.input_contract = InputContract(  # type: ignore[assignment]
+            grid=preprocessing.grid,
+            axes=AXES,
+            brain_extraction=preprocessing.brain_extraction,
+            intensity=f"{found.intensity} (neuro_ssl.views.intensity.normalise); its authors: "
+            f"{found.contract.preprocessing}",
+            preprocessing=preprocessing.settings,
+        )
+        return encoder.eval()
     dataset = found.record["dataset"]
     if dataset["preprocessing"] == REGISTERED:
         encoder.input_contract = InputContract(  # type: ignore[assignment]
@@ -90,10 +101,12 @@ def embed(
 ) -> npt.NDArray[np.float32]:
     """Features of NIfTI images, preprocessed as the encoder's training scans were.
 
+    For others' weights: by this package's preprocessing, on their grid and with their intensity.
+
     One scan after another; for a whole cohort, the preprocess command works in parallel.
 
     Args:
-        weights: a run directory.
+        weights: a run directory, an imported folder, or a published file.
         paths: T1w images.
         masks: their brain masks, in the same order. Without them deepbet finds the brains, or, for an encoder that was
             trained on images without skull, they are where an image is > 0.
@@ -138,6 +151,6 @@ def embed(
             for image, mask in zip(images[chosen], given[chosen], strict=True):
                 volumes.append(preprocessing(image, mask).volume)
                 bar.update()
-            volume = torch.from_numpy(np.stack(volumes)[:, None]).to(device).float()
-            features.append(encoder(standardise(volume, volume > 0)).float().cpu().numpy())
+            volume = torch.from_numpy(np.stack(volumes)[:, None]).to(device)
+            features.append(encoder(normalise(volume, intensity_of(encoder))).float().cpu().numpy())
     return np.concatenate(features)

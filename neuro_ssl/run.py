@@ -107,10 +107,10 @@ def describe_run(
         "seed": config["seed"],
         "dataset": data,
         "encoder": {
-            "name": choices["encoder"],
+            "name": weights.encoder_name if weights else choices["encoder"],
             "parameters_millions": round(sum(p.numel() for p in task.encoder.parameters()) / 1e6, 2),
         },
-        "weights": {"name": weights.name, "path": str(weights.path)} if weights else None,
+        "weights": {"name": weights.name, "path": str(weights.path), **weights.carried} if weights else None,
         "leakage": leakage,
         "covariates": sorted({*getattr(task, "covariates", ()), *learnt}),
         "frozen": config["frozen"],

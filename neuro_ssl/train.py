@@ -67,7 +67,8 @@ def main(cfg: TrainConfig) -> None:
             "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
             "and +trainer.accumulate_grad_batches"
         )
-    leakage = check_leakage(store.manifest, cfg.weights, evaluates=not pretraining, allow=cfg.allow_leakage)
+    before = weights.seen if weights else None
+    leakage = check_leakage(store.manifest, cfg.weights, before, evaluates=not pretraining, allow=cfg.allow_leakage)
 
     task_name = choices()["task"]
     L.seed_everything(cfg.seed, verbose=False)

@@ -1,3 +1,4 @@
+import importlib
 import inspect
 import re
 import shlex
@@ -14,7 +15,6 @@ from hydra.utils import get_object
 
 from neuro_ssl.config import CONF_DIR, check_components
 from neuro_ssl.errors import InputError
-from neuro_ssl.store import command_line
 from neuro_ssl.train import SUPPLIED
 
 CONF = Path(CONF_DIR)
@@ -116,8 +116,8 @@ def readme_commands():
 @pytest.mark.parametrize("words", readme_commands(), ids=lambda words: " ".join(words)[:60])
 def test_every_command_of_the_readme_composes(words):
     module, arguments = words[0], [word for word in words[1:] if word not in ("-m", "--help")]
-    if module == "neuro_ssl.store":  # without Hydra
-        assert command_line().parse_args(arguments).command == arguments[0]
+    if module in ("neuro_ssl.store", "neuro_ssl.weights"):  # without Hydra
+        assert importlib.import_module(module).command_line().parse_args(arguments).command == arguments[0]
         return
     first_points = [
         re.sub(r"^(task|seed|shard|label_fraction|split.fold)=([^,]+),.*", r"\1=\2", argument) for argument in arguments
@@ -128,7 +128,9 @@ def test_every_command_of_the_readme_composes(words):
         check_components(cfg, SUPPLIED if module.endswith("train") else {}, optional=["views"])
 
 
-@pytest.mark.parametrize("name", ["simulate", "preprocess", "store", "quality", "train", "report", "benchmark"])
+@pytest.mark.parametrize(
+    "name", ["simulate", "preprocess", "store", "quality", "train", "report", "benchmark", "weights"]
+)
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (
         "import sys, time; start = time.process_time()\n"

@@ -64,7 +64,9 @@ class Seen:
 
     @classmethod
     def by(cls, run: str | Path | None) -> "Seen":
-        """What the weights of a run have seen: nothing without one, and nothing certain if it doesn't say.
+        """What the weights of a run, or in a folder of others' weights, have seen; nothing certain if it doesn't say.
+
+        Without weights, nothing.
 
         Raises:
             InputError: its list is damaged.
@@ -148,12 +150,15 @@ def describe(verdict: Verdict, n_subjects: Mapping[str, int], cohorts: Sequence[
     return "no leakage: no validation or test subject was trained on"
 
 
-def check_leakage(manifest: pd.DataFrame, weights: str | Path | None, *, evaluates: bool, allow: bool) -> Leakage:
+def check_leakage(
+    manifest: pd.DataFrame, weights: str | Path | None, seen: Seen | None = None, *, evaluates: bool, allow: bool
+) -> Leakage:
     """Look up validation and test subjects among those that the encoder was or will be trained on.
 
     Args:
         manifest: with `split`; scans without one take no part.
-        weights: the run that the encoder starts from, if any.
+        weights: what the encoder starts from, if anything: a run, or a folder of others' weights.
+        seen: what these have seen, where it doesn't lie in that folder.
         evaluates: whether the run evaluates anyone; pretraining does not.
         allow: go on where they overlap.
 
@@ -163,7 +168,7 @@ def check_leakage(manifest: pd.DataFrame, weights: str | Path | None, *, evaluat
     Warns:
         UserWarning: pretraining on someone of the same manifest's validation or test split, under another name.
     """
-    before, own = Seen.by(weights), Seen.of(manifest[manifest["split"] == "train"])
+    before, own = seen or Seen.by(weights), Seen.of(manifest[manifest["split"] == "train"])
     seen = before | own
     evaluated = manifest[manifest["split"].isin(["val", "test"])]
     if not evaluates:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from neuro_ssl.contract import Intensity
 from neuro_ssl.encoders.recompute import recomputed
 from neuro_ssl.errors import InputError
 
@@ -19,19 +20,21 @@ class Encoder(nn.Module):
     """A network from volumes to features.
 
     Accepts (batch, 1, z, y, x) in float32 (or under autocast) of any size from `min_shape` on. What the volumes must
-    show, their spacing, orientation and intensity, is the weights' affair: `neuro_ssl.inference.InputContract`.
+    show, their spacing and orientation, is the weights' affair: `neuro_ssl.inference.InputContract`.
 
     Attributes:
         embed_dim: number of features.
         stride: voxels of the input to one element of the feature maps, along (z, y, x).
         min_shape: smallest volume that it accepts, in voxels along (z, y, x).
         checkpoint_stages: how many of the first stages keep no activations; see `recompute_first`.
+        intensity: how a store's volumes are to be normalised for it; others' weights set their own.
     """
 
     embed_dim: int
     stride: tuple[int, int, int]
     min_shape: tuple[int, int, int] = (1, 1, 1)
     checkpoint_stages: int = 0
+    intensity: Intensity = "z_score_brain"
 
     def stages(self) -> list[list[nn.Module]]:
         """The modules that a volume goes through, in order, grouped by depth; here each child module is a stage."""

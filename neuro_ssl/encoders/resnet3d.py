@@ -19,6 +19,9 @@ BLOCKS = {
     18: ("basic", [2, 2, 2, 2]),
     34: ("basic", [3, 4, 6, 3]),
     50: ("bottleneck", [3, 4, 6, 3]),
+    101: ("bottleneck", [3, 4, 23, 3]),
+    152: ("bottleneck", [3, 8, 36, 3]),
+    200: ("bottleneck", [3, 24, 36, 3]),
 }
 
 
@@ -26,8 +29,8 @@ class ResNet3D(Encoder, ResNet):
     """3D ResNet with global average pooling.
 
     Args:
-        depth: 10, 18, 34 or 50.
-        width: channels of the first stage; the features are 8 × as many (64 → 512), at depth 50 32 × (2048).
+        depth: 10, 18, 34, 50, 101, 152 or 200.
+        width: channels of the first stage; the features are 8 × as many (64 → 512), from depth 50 on 32 × (2048).
         norm: `batch`, or `group` (8 groups: the same result for any batch and any number of processes).
         stem_stride: stride of the 7³ stem convolution. The paper uses MONAI's default of 1, which costs about
             8 times as much as 2: 1.33 TFLOP a volume forward at 150×192×192.
@@ -37,6 +40,8 @@ class ResNet3D(Encoder, ResNet):
     Raises:
         InputError: another depth, a width that the norm cannot group, a stride below 1, or no such number of stages.
     """
+
+    _shortcut, _shortcut_bias = "B", True
 
     def __init__(
         self,
@@ -62,8 +67,8 @@ class ResNet3D(Encoder, ResNet):
             conv1_t_size=7,
             conv1_t_stride=stem_stride,
             feed_forward=False,
-            shortcut_type="B",
-            bias_downsample=True,
+            shortcut_type=self._shortcut,
+            bias_downsample=self._shortcut_bias,
             norm=self._norm,
         )
         self.embed_dim = 8 * width * (4 if block == "bottleneck" else 1)

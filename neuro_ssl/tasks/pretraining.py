@@ -15,7 +15,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.running_mean import RunningMean
-from neuro_ssl.views.intensity import standardise
+from neuro_ssl.views.intensity import check_views, intensity_of, normalise
 from neuro_ssl.views.random import view_keys
 
 
@@ -61,6 +61,7 @@ class Pretraining(L.LightningModule):
             raise InputError(
                 f"micro_batch_size must be at least 1, or null for the whole share; got {micro_batch_size}"
             )
+        check_views(views, encoder)
         self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
         self.micro_batch_size = micro_batch_size
         for name in self.measures:
@@ -89,7 +90,7 @@ class Pretraining(L.LightningModule):
         volume = batch["volume"].to(self.device, non_blocking=True)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # float32 inside mixed precision
             if self.views is None:
-                return (standardise(volume.float(), volume > 0),) * self.n_views
+                return (normalise(volume, intensity_of(self.encoder)),) * self.n_views
             return tuple(self.views(volume, keys) for keys in self.keys(batch))
 
     def in_micro_batches(self, some: Callable[[Batch], Tensor], batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from neuro_ssl.distributed import weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.running_mean import RunningMean
-from neuro_ssl.views.intensity import standardise
+from neuro_ssl.views.intensity import check_views, intensity_of, normalise
 from neuro_ssl.views.random import view_keys
 
 
@@ -71,6 +71,7 @@ class Supervised(L.LightningModule):
             raise InputError(f"task.classes must name two labels, the positive one second; got {classes}")
         if frozen and views is not None:
             raise InputError("a frozen encoder's features are computed once, without augmentation: use views=none")
+        check_views(views, encoder)
         self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
         self.frozen, self.classes, self.target, self.leave_out, self.unit = frozen, classes, target, leave_out, unit
         self.standardise_features = standardise_features
@@ -123,8 +124,8 @@ class Supervised(L.LightningModule):
     def extract(self, volume: Tensor) -> Tensor:
         """(batch, 1, z, y, x) on any device → the encoder's features (batch, embed_dim), in evaluation mode."""
         self.encoder.eval()
-        volume = volume.to(self.device).float()
-        return self.encoder(standardise(volume, volume > 0)).float()  # type: ignore[no-any-return]
+        volume = normalise(volume.to(self.device), intensity_of(self.encoder))
+        return self.encoder(volume).float()  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, or standardised predictions: (batch,)."""
@@ -136,8 +137,7 @@ class Supervised(L.LightningModule):
                 view = self.views(batch["volume"], keys)
             features = self.encoder(view)
         else:
-            volume = batch["volume"].float()
-            features = self.encoder(standardise(volume, volume > 0))
+            features = self.encoder(normalise(batch["volume"], intensity_of(self.encoder)))
         return self.head((features - self.feature_mean) / self.feature_sd).squeeze(1)  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ a CPU a fresh volume of 22 MB costs more, page by page, than what is computed in
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from neuro_ssl.contract import Intensity
+from neuro_ssl.errors import InputError
 from neuro_ssl.views.geometry import brain_box
 from neuro_ssl.views.random import normal_pair, uniform
 
@@ -31,6 +33,43 @@ def standardise_(image: Tensor, mask: Tensor) -> Tensor:
     # a sum of millions in float32 loses them, too.
     square = torch.linalg.vector_norm(image, dim=(3, 4), keepdim=True).square_().sum(dim=2, keepdim=True)
     return image.div_(torch.sqrt(square / count + 1e-12))
+
+
+def normalise(volume: Tensor, intensity: Intensity) -> Tensor:
+    """A store's volumes as an encoder expects them.
+
+    Args:
+        volume: (batch, 1, z, y, x), brain > 0, everything else exactly 0.
+        intensity: see `contract.Intensity`.
+
+    Returns:
+        The same shape, in float32; of a constant volume zeros.
+    """
+    volume = volume.float()
+    if intensity == "z_score_brain":
+        return standardise(volume, volume > 0)
+    if intensity == "z_score_volume":
+        return standardise(volume, torch.ones_like(volume, dtype=torch.bool))
+    low, high = (extreme(volume, dim=(2, 3, 4), keepdim=True) for extreme in (torch.amin, torch.amax))
+    return (volume - low) / (high - low).clamp(min=1e-12)
+
+
+def intensity_of(encoder: nn.Module) -> Intensity:
+    """How volumes are to be normalised for an encoder: as it says, or else as this package's own."""
+    intensity: Intensity = getattr(encoder, "intensity", "z_score_brain")
+    return intensity
+
+
+def check_views(views: nn.Module | None, encoder: nn.Module) -> None:
+    """Refuse views, which end in a z-score over the brain, for an encoder that expects another intensity.
+
+    Raises:
+        InputError: naming it.
+    """
+    if views is not None and (intensity := intensity_of(encoder)) != "z_score_brain":
+        raise InputError(
+            f"these weights expect volumes normalised by {intensity}, and views end in z_score_brain: use views=none"
+        )
 
 
 def _count(mask: Tensor) -> Tensor:
