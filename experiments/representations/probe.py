@@ -35,7 +35,9 @@ QUANTILES = np.linspace(0.05, 0.95, 10)
 
 
 def features(encoder, store):
-    """(scans, features) of an encoder; without one, brain volume and intensity quantiles."""
+    """(scans, features) of an encoder; without one, brain volume and intensity quantiles, or nothing."""
+    if encoder == "nothing":
+        return np.zeros((len(store.manifest), 1))
     rows = []
     for name in store.manifest["volume"]:
         volume = store.read(name).astype(np.float32)
@@ -63,7 +65,8 @@ def predict(kind, x, y, train, test):
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     logistic = LogisticRegressionCV(Cs=np.logspace(-5, 1, 7), cv=folds, scoring="roc_auc", max_iter=2000)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        for tiresome in (ConvergenceWarning, FutureWarning):
+            warnings.simplefilter("ignore", tiresome)
         return make_pipeline(StandardScaler(), logistic).fit(x[train], y[train]).predict_proba(x[test])[:, 1]
 
 
@@ -92,7 +95,7 @@ def main():
     work = parser.parse_args().work
     stores = {name: VolumeStore.find(work / "data" / "stores" / name, "6mm") for name in ("simulated", "ixi")}
     runs = sorted(path.parent for path in (work / "runs").glob("*_pretrain-*/run.yaml"))
-    models, like = {"brain volume and intensities": None}, {}
+    models, like = {"the mean, or chance": "nothing", "brain volume and intensities": None}, {}
     for run in runs:
         found = Weights.load(str(run))
         family = found.encoder["_target_"].rpartition(".")[2]

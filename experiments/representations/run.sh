@@ -25,6 +25,5 @@ $train +experiment=simclr_pretrain $resnet trainer.max_epochs=40
 $train +experiment=yaware_pretrain $resnet trainer.max_epochs=40
 $train +experiment=mae_pretrain $vit trainer.max_epochs=60
 $train +experiment=simclr_pretrain $vit trainer.max_epochs=20
-$train +experiment=yaware_pretrain $vit trainer.max_epochs=20
 $train +experiment=simclr_mae_pretrain $vit trainer.max_epochs=20
 run python "$here/probe.py" "$work"
