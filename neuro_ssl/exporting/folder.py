@@ -16,7 +16,7 @@ from neuro_ssl.contract import Contract
 from neuro_ssl.data.leakage import Seen
 from neuro_ssl.errors import InputError
 from neuro_ssl.exporting.graphs import check_onnx, write_onnx, write_torch_export
-from neuro_ssl.exporting.model_card import LICENCE_MISSING, model_card
+from neuro_ssl.exporting.model_card import ADVICE, LICENCE_MISSING, model_card
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 from neuro_ssl.modules import first_names
@@ -28,7 +28,19 @@ CITATION = (
     "10.1109/ICCVW69036.2025.00141"
 )
 # Of `run.yaml` and its `dataset`; no place on this machine is among them.
-SHARED = ("stage", "task", "seed", "epochs", "batch_size", "encoder", "covariates", "started", "versions", "commit")
+SHARED = (
+    "stage",
+    "task",
+    "seed",
+    "epochs",
+    "batch_size",
+    "encoder",
+    "covariates",
+    "started",
+    "versions",
+    "commit",
+    "dirty",
+)
 SHARED_OF_DATASET = ("cohort", "simulated", "grid", "preprocessing", "preprocessing_hash", "n_scans", "n_subjects")
 
 
@@ -122,7 +134,7 @@ def shareable(weights: Weights, licence: str | None) -> Weights:
         "input": contract.as_json(),
         "cohorts": sorted(weights.seen.cohorts),
         "licence": f"{licence or LICENCE_MISSING}{bound}",
-        "advice": origin.get("advice", "for research; see README.md"),
+        "advice": origin.get("advice", ADVICE),
         "citation": f"{origin['citation']}; {CITATION}" if origin else CITATION,
         "run": run,
     }

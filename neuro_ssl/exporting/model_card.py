@@ -12,6 +12,7 @@ from neuro_ssl.reporting.runs import DownstreamRun
 from neuro_ssl.reporting.tables import format_score
 
 LICENCE_MISSING = "not chosen yet"
+ADVICE = "research alone; README.md says what it is made for"
 INTENSITIES: dict[Intensity, str] = {
     "z_score_brain": "mean 0 and variance 1 over the brain, exactly 0 outside",
     "z_score_volume": "mean 0 and variance 1 over all voxels, after everything outside of the brain was made 0",
@@ -89,8 +90,8 @@ def _limits(weights: Weights) -> str:
         lines.insert(0, "- **Trained on SIMULATED images**: for trying the software out, of no use for real brains.")
     if weights.record["stage"] == "downstream":
         lines.append("- The encoder of a downstream run, without the layer that predicts.")
-    if weights.carried["advice"]:
-        lines.append(f"- Advice: {weights.carried['advice']}.")
+    if (advice := weights.card["advice"]) != ADVICE:
+        lines.append(f"- Of the weights that these started from: {advice}.")
     return "\n".join(lines)
 
 
@@ -102,10 +103,11 @@ def _training(weights: Weights) -> str:
         f"- Cohorts: {', '.join(weights.card['cohorts']) or 'not known'}"
         f"{' (SIMULATED, no real brains)' if dataset['simulated'] else ''}",
         f"- This run: {trained['n_scans']} scans of {trained['n_subjects']} subjects of {dataset['cohort']}",
-        f"- Task: {record['task']} ({record['stage']}), {record['epochs']} epochs, batch size {record['batch_size']}, "
+        f"- Task: {record['task']} ({record['stage']}), epochs {record['epochs']}, batch size {record['batch_size']}, "
         f"seed {record['seed']}",
         f"- Encoder: {record['encoder']['name']}, {record['encoder']['parameters_millions']} M parameters",
-        f"- Code: neuro_ssl {record['versions']['neuro_ssl']}, commit {record.get('commit') or 'not known'}",
+        f"- Code: neuro_ssl {record['versions']['neuro_ssl']}, commit {record.get('commit') or 'not known'}"
+        f"{', changed' if record.get('dirty') else ''}",
     ]
     if covariates := record.get("covariates"):
         lines.append(f"- Learnt from labels of the training subjects: {', '.join(covariates)}")
@@ -119,8 +121,8 @@ def _leakage(seen: Seen) -> str:
         known = "" if seen.complete else "; the list is not complete"
         return (
             f"`seen.json` lists {len(seen.subjects)} hashed subjects that these weights have seen{known}: "
-            "neuro_ssl refuses to evaluate them with these. The hashes are unkeyed: whoever knows a cohort's ids can tell "
-            "who is in it."
+            "neuro_ssl refuses to evaluate them with these. The hashes are unkeyed: whoever knows a cohort's ids can "
+            "tell who is in it."
         )
     return (
         "`seen.json` names the cohorts and no subject, so that neuro_ssl calls every evaluation's leakage unknown. "
