@@ -102,7 +102,7 @@ def export(run: str, folder: Path, choices: Choices) -> Weights:
                 file.write_text(model_card(weights, seen, scores, choices.licence, graphs), encoding="utf-8")
             made.replace(folder)
     except OSError as error:
-        raise InputError(f"cannot write {folder} ({error.strerror}); choose another place") from error
+        raise InputError(f"cannot write {folder} ({error.strerror or error}); choose another place") from error
     return Weights.load(str(folder))
 
 
