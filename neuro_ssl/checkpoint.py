@@ -1,9 +1,10 @@
 """The weights that `weights=` names: a run directory, an exported or imported folder, or somebody's published file.
 
-A folder holds
+A folder, here or on the Hugging Face hub (`hf://org/name@revision`, see `neuro_ssl.hub`), holds
 
     model.safetensors   the encoder's tensors
-    config.json         the encoder, what it expects of its input, licence, advice, citation, cohorts, origin
+    config.json         the encoder, what it expects of its input, licence, advice, citation, cohorts, origin; exported
+                        from a run, that run's name and what of its record is for others (see `neuro_ssl.exporting`)
     seen.json           what is known of whom they were trained on (see `neuro_ssl.data.leakage`)
 
 Nothing is unpickled beyond tensors and plain containers (`weights_only=True`).
@@ -27,12 +28,13 @@ from neuro_ssl.encoders.published import Published, import_published
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
+from neuro_ssl.hub import SCHEME, fetched
 from neuro_ssl.modules import build_module, with_all_names
 from neuro_ssl.run import RunDirectory
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 FORMAT = 1  # of config.json
-AGAIN = "import the weights again"
+AGAIN = "import or export the weights again"
 CARRIED = ("intensity", "licence", "advice", "citation")  # of others' weights, by the runs that start from them
 
 
@@ -43,11 +45,11 @@ class Weights:
     Attributes:
         name: of the run, or kind and hash of somebody's file.
         path: the run directory, folder or file.
-        record: the run's `run.yaml`; empty for others' weights.
+        record: the run's `run.yaml`, in an exported folder a part of it; empty for others' weights.
         encoder: configuration of the encoder that the weights belong to.
         state: the encoder's parameters and buffers.
-        card: others' weights: `config.json`.
-        contract: what others' weights expect of a volume; None for a run's, which expect what it was trained on.
+        card: of a folder: `config.json`.
+        contract: what a folder's weights expect of a volume; None for a run's, which expect what it was trained on.
     """
 
     name: str
@@ -63,11 +65,17 @@ class Weights:
         """Read an encoder's weights; of a pretraining run the last, of a downstream run the best.
 
         Args:
-            weights: a run directory, a folder of `save`, or a published file, which is imported on the fly.
+            weights: a run directory, a folder of `save`, `hf://org/name[@revision]` for one on the Hugging Face hub, or
+                a published file, which is imported on the fly.
 
         Raises:
             InputError: none of these, an unfinished run, or a file that cannot be read.
         """
+        if weights.startswith(SCHEME):
+            path = fetched(weights, [CONFIG, TENSORS, SEEN_FILE])
+            if not (path / CONFIG).is_file():
+                raise InputError(f"weights={weights} holds no {CONFIG}, so it was not exported by this package")
+            return cls._of_folder(path)
         path = Path(weights)
         if path.is_file():
             try:
@@ -97,14 +105,21 @@ class Weights:
             # A folder may come from anywhere: it names an encoder of ours, and calls nothing else.
             if not str(card["encoder"]["_target_"]).startswith("neuro_ssl.encoders."):
                 raise InputError(f"its encoder {card['encoder']['_target_']} is none of neuro_ssl.encoders")
-            contract, encoder, name = Contract.of_json(card["input"]), dict(card["encoder"]), _name(card)
+            contract, encoder, record = (
+                Contract.of_json(card["input"]),
+                dict(card["encoder"]),
+                dict(card.get("run", {})),
+            )
+            if record and (missing := {"grid", "preprocessing"} - set(record["dataset"])):
+                raise InputError(f"its run.dataset lacks {', '.join(sorted(missing))}")
+            name = str(record["name"]) if record else _name(card)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{file} cannot be read ({_first_line(error)}); {AGAIN}") from error
         try:
             state = load_file(path / TENSORS)
         except Exception as error:  # whatever a missing, truncated or foreign file makes of the reader
             raise InputError(f"{path / TENSORS} cannot be read ({_first_line(error)}); {AGAIN}") from error
-        return cls(name, path, {}, encoder, state, card, contract)
+        return cls(name, path, record, encoder, state, card, contract)
 
     @classmethod
     def _of_run(cls, path: Path) -> "Weights":
@@ -146,7 +161,7 @@ class Weights:
 
     @property
     def carried(self) -> dict[str, Any]:
-        """Of others' weights, what runs that start from them carry along; empty where all is this package's own."""
+        """Of a folder's weights, what runs that start from them carry along; empty where all is this package's own."""
         if self.contract is not None:
             return {"intensity": self.contract.intensity, **{key: self.card[key] for key in CARRIED[1:]}}
         origin = self.record.get("weights") or {}
@@ -167,7 +182,8 @@ class Weights:
         """Refuse scans that were prepared in another way than the weights expect.
 
         How the brain was found may differ: a given mask and a network's are both brain masks. Others' weights say what
-        grid they need; the rest of their preprocessing is theirs, and told in `contract.preprocessing`.
+        grid they need; the rest of their preprocessing is theirs, and told in `contract.preprocessing`. Exported ones
+        are held to the preprocessing of their run.
 
         Args:
             dataset: `summary` of a volume store, with `grid` and `preprocessing`.
@@ -177,6 +193,7 @@ class Weights:
         """
         if self.contract is not None:
             self.contract.check(Grid.named(dataset["grid"]), self.path)
+        if not self.record:
             return
 
         def prepared(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,27 +219,28 @@ class Weights:
         except (ImportError, AttributeError, TypeError, InputError) as error:
             raise InputError(
                 f"weights={self.path}: their encoder {self.encoder.get('_target_')} cannot be built ({error}); install "
-                "the version of the code that run.yaml names"
+                f"the version of the code that {'run.yaml' if self.contract is None else CONFIG} names"
             ) from error
         self._load_into(encoder)
         if self.carried:
             encoder.intensity = self.intensity  # type: ignore[assignment]
         return encoder
 
-    def save(self, folder: Path) -> None:
-        """Write others' weights as a folder that `load` reads.
+    def save(self, folder: Path, seen: Seen | None = None) -> None:
+        """Write weights with a card as a folder that `load` reads.
 
         Args:
             folder: new, or empty.
+            seen: what it is to say about whom they were trained on; by default all that is known.
 
         Raises:
             InputError: there is something in it, it cannot be written, or these are a run's weights.
         """
         if self.contract is None:
-            raise InputError(f"{self.path} is a run; only others' weights are imported")
+            raise InputError(f"{self.path} is a run, which export writes as a folder")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is there already; choose a new folder, or empty it")
-        self.seen.write(folder)
+        (seen or self.seen).write(folder)
         with appearing(folder / TENSORS) as file:
             # Copies, since safetensors refuses tensors that share memory, as a checkpoint's may; by way of bytes, since
             # the files that it writes itself are readable by their owner alone.

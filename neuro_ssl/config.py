@@ -16,7 +16,6 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -28,10 +27,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import CONF_DIR
 from neuro_ssl.schemas import SCHEMAS
-
-_PACKAGED = Path(__file__).parent / "conf"  # put there by the wheel; an editable install reads the source tree
-CONF_DIR = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf")
 
 # Where the system refuses a file, and the program is not to blame.
 _REFUSALS = {

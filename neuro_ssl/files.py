@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and one plain message where they cannot be written."""
+"""Files that appear whole or not at all, one plain message where they cannot be written, and where `conf` lies."""
 
 import os
 import re
@@ -10,6 +10,8 @@ from filelock import FileLock
 
 from neuro_ssl.errors import InputError
 
+_PACKAGED = Path(__file__).parent / "conf"  # put there by the wheel; an editable install reads the source tree
+CONF_DIR = str(_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf")
 LEFTOVER = re.compile(r"\.\d+\..+")  # what a killed process may leave of `appearing`
 
 

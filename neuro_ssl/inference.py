@@ -44,7 +44,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
     """A trained encoder in evaluation mode, with its `input_contract`.
 
     Args:
-        weights: a run directory, an imported folder, or a published file.
+        weights: a run directory, an imported or exported folder, `hf://org/name[@revision]`, or a published file.
 
     Returns:
         A module volume (batch, 1, z, y, x) → features (batch, `embed_dim`), on the CPU.
@@ -55,7 +55,7 @@ def load_encoder(weights: str | Path) -> nn.Module:
     """
     found = Weights.load(str(weights))
     encoder = found.build_encoder()
-    if found.contract is not None:
+    if found.contract is not None and not found.record:  # others'
         preprocessing = Preprocessing(Grid.named(found.contract.grid), "deepbet")
         encoder.input_contract = InputContract(  # type: ignore[assignment]
             grid=preprocessing.grid,
@@ -106,7 +106,7 @@ def embed(
     One scan after another; for a whole cohort, the preprocess command works in parallel.
 
     Args:
-        weights: a run directory, an imported folder, or a published file.
+        weights: as for `load_encoder`.
         paths: T1w images.
         masks: their brain masks, in the same order. Without them deepbet finds the brains, or, for an encoder that was
             trained on images without skull, they are where an image is > 0.

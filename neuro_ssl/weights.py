@@ -1,6 +1,7 @@
-"""`python -m neuro_ssl.weights`: others' weights in this package's form, and what any weights are."""
+"""`python -m neuro_ssl.weights`: others' weights in this package's form, ours for others, and what any weights are."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from neuro_ssl.errors import InputError
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
+    from neuro_ssl.exporting.folder import Choices
 
 TRUST_RISK = (
     "unpickle the file, which runs whatever program its author, or whoever changed it, put into it, with your rights: "
@@ -19,9 +21,10 @@ TRUST_RISK = (
 def command_line() -> argparse.ArgumentParser:
     """What the command takes."""
     parser = argparse.ArgumentParser(
-        prog="python -m neuro_ssl.weights", description="Import others' published weights, or say what weights are."
+        prog="python -m neuro_ssl.weights",
+        description="Import others' published weights, export a run's, or say what weights are.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="import | show")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import | export | show")
     importing = commands.add_parser(
         "import",
         help="write a published file as a folder that weights= takes",
@@ -39,8 +42,25 @@ def command_line() -> argparse.ArgumentParser:
         choices=["mean", "first"],
         help="BrainIAC v2: mean of the tokens, by default, or the first",
     )
+    exporting = commands.add_parser(
+        "export",
+        help="write a run's weights as a folder for others, with a model card",
+        description="Write a run's weights as a folder that weights= takes, with a model card. Nothing is uploaded.",
+    )
+    exporting.add_argument("run", help="a finished run's directory")
+    exporting.add_argument("output", help="a new folder")
+    exporting.add_argument("--licence", help="of the weights, as the Hugging Face hub names it: cc-by-4.0, mit, …")
+    exporting.add_argument("--runs", type=Path, help="runs that started from the weights, for the card's scores")
+    exporting.add_argument(
+        "--subject-hashes",
+        action="store_true",
+        help="put in the hashes of training subjects and images, for others' leakage check; whoever knows a cohort's "
+        "ids can tell who is in it, so look into its data-use agreement first",
+    )
+    exporting.add_argument("--onnx", action="store_true", help="write model.onnx too: pip install 'neuro_ssl[onnx]'")
+    exporting.add_argument("--torch-export", action="store_true", help="write model.pt2, of torch.export, too")
     show = commands.add_parser("show", help="encoder, input, cohorts, licence, advice, tensors")
-    show.add_argument("weights", help="a run directory, an imported folder, or a published file")
+    show.add_argument("weights", help="a run directory, a folder of weights, hf://org/name, or a published file")
     return parser
 
 
@@ -51,6 +71,12 @@ def main() -> None:
         if arguments.command == "import":
             options = {"pooling": arguments.pooling} if arguments.pooling else {}
             import_weights(Path(arguments.file), Path(arguments.output), arguments.trust, arguments.layout, options)
+        elif arguments.command == "export":
+            from neuro_ssl.exporting.folder import Choices
+
+            given = vars(arguments)
+            names = ("licence", "runs", "subject_hashes", "onnx", "torch_export")
+            export_weights(arguments.run, Path(arguments.output), Choices(**{name: given[name] for name in names}))
         else:
             from neuro_ssl.checkpoint import Weights
 
@@ -73,6 +99,23 @@ def import_weights(file: Path, output: Path, trust: bool, layout: str | None, op
     weights = Weights.of_published(file, published)
     weights.save(output)
     print(f"{describe(weights)}\nwhat became of the file's tensors:\n{table(published)}\nwritten: {output}")
+
+
+def export_weights(run: str, output: Path, choices: "Choices") -> None:
+    """Write a run's weights as a folder, and say what is in it and how to publish it.
+
+    Raises:
+        InputError: they cannot be exported, or the folder not written.
+    """
+    from neuro_ssl.exporting.folder import export
+
+    weights = export(run, output, choices)
+    print(f"{describe(weights)}\nwritten: {output}: {', '.join(sorted(file.name for file in output.iterdir()))}")
+    if not choices.subject_hashes:
+        print("seen.json names cohorts and no subjects; --subject-hashes puts their hashes in, if you may share them")
+    if choices.licence is None:
+        print(f"before you publish: export again with --licence=…, which {output / 'README.md'} and config.json lack")
+    print(f"nothing is uploaded; to publish: {shlex.join(['hf', 'upload', f'ORG/{weights.name}', str(output)])}")
 
 
 def describe(weights: "Weights") -> str:

@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         if volume.ndim != 5 or volume.shape[1] != 1:
             raise InputError(f"an encoder takes volumes (batch, 1, z, y, x), got the shape {tuple(volume.shape)}")
         self.check_grid(volume.shape[2:])
-        values = len(volume) * math.prod(self.feature_shape(volume.shape[2:]))
+        values = volume.shape[0] * math.prod(self.feature_shape(volume.shape[2:]))
         # (SyncBatchNorm counts all processes' values, and is no BatchNorm3d.)
         if self.training and values == 1 and any(isinstance(module, nn.BatchNorm3d) for module in self.modules()):
             raise InputError(

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from neuro_ssl.encoders.resnet3d import BLOCKS
 from neuro_ssl.errors import InputError
 
 HEAD_WIDTH = 64  # of ViT-B: 768 features, 12 heads, which shapes don't show
@@ -23,6 +22,8 @@ def resnet(state: Mapping[str, Tensor], *, stem_stride: int, dilated: bool = Fal
     Raises:
         InputError: no such network here.
     """
+    from neuro_ssl.encoders.resnet3d import BLOCKS  # here, since MONAI takes 2 s and other encoders do without
+
     kind = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
     layers = [count(state, f"layer{stage}.") for stage in (1, 2, 3, 4)]
     depth = next((depth for depth, blocks in BLOCKS.items() if blocks == (kind, layers)), None)

@@ -122,8 +122,8 @@ class ViT3D(Encoder):
         padded = F.pad(volume, (0, width, 0, height, 0, depth))
         n_z, n_y, n_x = self.feature_shape(volume.shape[2:])
         p_z, p_y, p_x = self.stride
-        cut = padded.reshape(len(volume), n_z, p_z, n_y, p_y, n_x, p_x)
-        return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(volume), n_z * n_y * n_x, p_z * p_y * p_x)
+        cut = padded.reshape(volume.shape[0], n_z, p_z, n_y, p_y, n_x, p_x)
+        return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(volume.shape[0], n_z * n_y * n_x, p_z * p_y * p_x)
 
     def forward_features(self, volume: Tensor, visible: Tensor | None = None) -> Tensor:
         """The patches' tokens after the last norm.
@@ -161,5 +161,5 @@ class ViT3D(Encoder):
             positions = positions[visible]
         tokens = self.patch_embedding(patches) + positions
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         return self._run(self.stages()[1:], tokens, self.checkpoint_stages - 1)
