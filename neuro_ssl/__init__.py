@@ -1,19 +1,25 @@
 """Self-supervised foundation models for 3D T1-weighted brain MRI."""
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuro_ssl.brain_encoder import BrainEncoder
     from neuro_ssl.encoders.catalogue import list_encoders
-    from neuro_ssl.inference import embed, load_encoder
+    from neuro_ssl.inference import embed_files, load_encoder
 
 __version__ = "0.1.0"
-__all__ = ["embed", "list_encoders", "load_encoder"]
+__all__ = ["BrainEncoder", "embed_files", "list_encoders", "load_encoder"]
+_HOMES = {
+    "BrainEncoder": "brain_encoder",
+    "embed_files": "inference",
+    "list_encoders": "encoders.catalogue",
+    "load_encoder": "inference",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the functions of `__all__` when they are first used: torch takes seconds."""
-    if name not in __all__:
+    """Import what `__all__` names when it is first used: torch takes seconds."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "neuro_ssl.encoders.catalogue" if name == "list_encoders" else "neuro_ssl.inference"
-    return getattr(importlib.import_module(home), name)
+    return getattr(import_module(f"neuro_ssl.{_HOMES[name]}"), name)

@@ -13,6 +13,7 @@ from torch import nn
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.console import progress_bar
 from neuro_ssl.data.registered import SETTINGS as REGISTERED
+from neuro_ssl.encoders.pooled import Layer, Pooled, Pooling
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.preprocessing.pipeline import BrainExtraction, Preprocessing
@@ -92,18 +93,20 @@ def load_encoder(weights: str | Path) -> nn.Module:
     return encoder.eval()
 
 
-def embed(
+def embed_files(
     weights: str | Path,
     paths: Sequence[str | Path],
     *,
     masks: Sequence[str | Path] | None = None,
     batch_size: int = 8,
+    layer: Layer = "last",
+    pooling: Pooling = "encoder",
 ) -> npt.NDArray[np.float32]:
     """Features of NIfTI images, preprocessed as the encoder's training scans were.
 
     For others' weights: by this package's preprocessing, on their grid and with their intensity.
 
-    One scan after another; for a whole cohort, the preprocess command works in parallel.
+    One scan after another; for a whole cohort, the commands preprocess and embed work in parallel.
 
     Args:
         weights: as for `load_encoder`.
@@ -111,6 +114,8 @@ def embed(
         masks: their brain masks, in the same order. Without them deepbet finds the brains, or, for an encoder that was
             trained on images without skull, they are where an image is > 0.
         batch_size: volumes in memory at once.
+        layer: see `encoders.pooled.Pooled`.
+        pooling: see `encoders.pooled.Pooled`.
 
     Returns:
         (n, features), in the order of `paths`; computed on a GPU if there is one.
@@ -133,8 +138,8 @@ def embed(
     contract: InputContract = encoder.input_contract  # type: ignore[assignment]
     if contract.preprocessing == REGISTERED:
         raise InputError(
-            f"weights={weights} were trained on registered images as they are, which embed doesn't make: read such "
-            "images by neuro_ssl.data.registered, and call load_encoder"
+            f"weights={weights} were trained on registered images as they are, which embed_files doesn't make: read "
+            "such images by neuro_ssl.data.registered, and call load_encoder"
         )
     brain_extraction: BrainExtraction = "deepbet" if masks is None else "mask"
     if contract.brain_extraction == "none" and masks is None:
@@ -142,7 +147,7 @@ def embed(
     preprocessing = replace(Preprocessing.of(contract.grid, contract.preprocessing), brain_extraction=brain_extraction)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder.to(device)
+    encoder = Pooled(encoder, layer, pooling).eval().to(device)
     features = []
     with torch.inference_mode(), progress_bar(total=len(images), desc="embed", unit="scan", delay=10) as bar:
         for start in range(0, len(images), batch_size):

@@ -97,6 +97,24 @@ class TrainConfig:
 
 
 @dataclass
+class EmbedConfig:
+    """`python -m neuro_ssl.embed`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    grid: str = MISSING
+    weights: str | None = MISSING
+    output: str = MISSING
+    layer: Any = MISSING
+    pooling: str = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    part_size: int = MISSING
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+
+
+@dataclass
 class ReportConfig:
     """`python -m neuro_ssl.report`."""
 
@@ -133,6 +151,7 @@ SCHEMAS: dict[str, Any] = {
     "preprocess": PreprocessConfig,
     "quality": QualityConfig,
     "train": TrainConfig,
+    "embed": EmbedConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
 }

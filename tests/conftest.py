@@ -56,6 +56,20 @@ def real_brains(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def pretrained(real_brains, tmp_path_factory):
+    """A run: a small ResNet-18, pretrained for a moment on the real heads."""
+    runs = tmp_path_factory.mktemp("pretrained")
+    run_command(
+        "train",
+        *("+experiment=simclr_pretrain", "encoder.width=8", "strategy=cpu", "logger=csv", "num_workers=0"),
+        *("dataset=csv", "dataset.cohort=ixi", "grid=8mm", f"data_dir='{real_brains}'", f"runs_dir={runs}"),
+        *("batch_size=2", "trainer.max_epochs=1"),
+    )
+    (run,) = runs.glob("simclr_pretrain-*")
+    return run
+
+
+@pytest.fixture(scope="session")
 def random_scans(tmp_path_factory):
     """A store of cohort `c` in `stores/c` of its data_dir: noise with 7 training, 3 validation and 3 test scans."""
     import numpy as np

@@ -129,7 +129,7 @@ def test_every_command_of_the_readme_composes(words):
 
 
 @pytest.mark.parametrize(
-    "name", ["simulate", "preprocess", "store", "quality", "train", "report", "benchmark", "weights"]
+    "name", ["simulate", "preprocess", "store", "quality", "train", "embed", "report", "benchmark", "weights"]
 )
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (

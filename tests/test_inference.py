@@ -16,24 +16,11 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.supervised import Supervised
-from tests.conftest import IXI, run_command
+from tests.conftest import IXI
 
 NAMES = ["IXI206-HH-1650", "IXI383-HH-2099", "IXI443-HH-2215", "IXI527-HH-2376"]
 IMAGES = [IXI / f"{name}_T1.nii.gz" for name in NAMES]
 MASKS = [IXI / "masks" / f"{name}_mask.nii.gz" for name in NAMES]
-
-
-@pytest.fixture(scope="module")
-def pretrained(real_brains, tmp_path_factory):
-    runs = tmp_path_factory.mktemp("runs")
-    run_command(
-        "train",
-        *("+experiment=simclr_pretrain", "encoder.width=8", "strategy=cpu", "logger=csv", "num_workers=0"),
-        *("dataset=csv", "dataset.cohort=ixi", "grid=8mm", f"data_dir='{real_brains}'", f"runs_dir={runs}"),
-        *("batch_size=2", "trainer.max_epochs=1"),
-    )
-    (run,) = runs.glob("simclr_pretrain-*")
-    return run
 
 
 def training_features(run, store):
@@ -50,20 +37,20 @@ def training_features(run, store):
 @pytest.mark.parametrize("batch_size", [3, 8])
 def test_features_are_those_of_training(pretrained, real_brains, batch_size):
     expected = training_features(pretrained, VolumeStore.find(real_brains / "stores" / "ixi", "8mm"))
-    found = neuro_ssl.embed(pretrained, IMAGES, masks=MASKS, batch_size=batch_size)
+    found = neuro_ssl.embed_files(pretrained, IMAGES, masks=MASKS, batch_size=batch_size)
     assert found.shape == (4, 64)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(found, axis=0).max() > 1e-3  # the heads differ
     order = [2, 0]
-    again = neuro_ssl.embed(str(pretrained), [str(IMAGES[i]) for i in order], masks=[MASKS[i] for i in order])
+    again = neuro_ssl.embed_files(str(pretrained), [str(IMAGES[i]) for i in order], masks=[MASKS[i] for i in order])
     np.testing.assert_allclose(again, expected[order], atol=1e-5)
 
 
 def test_without_masks_deepbet_finds_the_brain(pretrained):
     """The masks beside the heads were made by deepbet: the features agree."""
-    given = neuro_ssl.embed(pretrained, IMAGES[:1], masks=MASKS[:1])
-    np.testing.assert_allclose(neuro_ssl.embed(pretrained, IMAGES[:1]), given, atol=1e-5)
+    given = neuro_ssl.embed_files(pretrained, IMAGES[:1], masks=MASKS[:1])
+    np.testing.assert_allclose(neuro_ssl.embed_files(pretrained, IMAGES[:1]), given, atol=1e-5)
 
 
 def test_the_encoder_carries_its_contract(pretrained):
@@ -94,7 +81,7 @@ def test_the_encoder_carries_its_contract(pretrained):
 def test_one_clear_error(pretrained, change, message):
     arguments = {"weights": pretrained, "paths": IMAGES, "masks": MASKS} | change
     with pytest.raises(InputError, match=message):
-        neuro_ssl.embed(arguments.pop("weights"), arguments.pop("paths"), **arguments)
+        neuro_ssl.embed_files(arguments.pop("weights"), arguments.pop("paths"), **arguments)
 
 
 def edited(run, tmp_path, file, *keys, value):

@@ -191,7 +191,7 @@ def test_embed_prepares_what_the_weights_expect(published, tmp_path):
         lambda module, x: seen.append(x[0]) if hasattr(module, "embed_dim") else None
     )
     try:
-        features = neuro_ssl.embed(folder, [image], masks=[mask])
+        features = neuro_ssl.embed_files(folder, [image], masks=[mask])
     finally:
         hook.remove()
     assert features.shape == (1, 64) and np.isfinite(features).all()

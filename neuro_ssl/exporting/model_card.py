@@ -57,7 +57,7 @@ def _use(weights: Weights, graphs: Mapping[str, bool]) -> str:
     code = (
         "```python\nimport neuro_ssl\n\n"
         'encoder = neuro_ssl.load_encoder("FOLDER")  # or "hf://ORG/NAME"; encoder.input_contract: what it expects\n'
-        'features = neuro_ssl.embed("FOLDER", ["sub-01_T1w.nii.gz"])  # preprocesses, then (n, features)\n```'
+        'features = neuro_ssl.embed_files("FOLDER", ["sub-01_T1w.nii.gz"])  # preprocesses, then (n, features)\n```'
     )
     files = {
         "model.onnx": "`model.onnx`: input `volume`, output `features`, any batch size",

@@ -364,4 +364,4 @@ def test_the_command_trains_a_task_on_the_papers_tables(scans_once, command, tmp
     contract = neuro_ssl.load_encoder(run).input_contract
     assert contract.grid == Grid.named("paper_1mm") and contract.intensity == "z-score over the brain"
     with pytest.raises(InputError, match="trained on registered images as they are"):
-        neuro_ssl.embed(run, [IXI / "IXI206-HH-1650_T1.nii.gz"])
+        neuro_ssl.embed_files(run, [IXI / "IXI206-HH-1650_T1.nii.gz"])
