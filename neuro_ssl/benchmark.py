@@ -27,7 +27,7 @@ def main(cfg: BenchmarkConfig) -> None:
     import torch
 
     from neuro_ssl.benchmarking import table
-    from neuro_ssl.run import environment
+    from neuro_ssl.environment import environment
 
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device=cuda: torch finds no GPU here; device=cpu measures without one")

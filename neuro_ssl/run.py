@@ -17,18 +17,12 @@ A run is named after what affects its result (see `run_name`), so that the same 
 
 import hashlib
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
 import time
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +31,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from neuro_ssl.environment import command_line, environment
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
@@ -118,20 +113,6 @@ def describe_run(
         "batch_size": config["batch_size"],
         **environment(),
         "config": config,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
-    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        **_commit(),
-        "hardware": {
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        },
     }
 
 
@@ -282,27 +263,6 @@ def _damage(checkpoint: Path) -> str | None:
 def _write_text(path: Path, text: str) -> None:
     with appearing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def command_line() -> str:
-    """The command as a user would type it again."""
-    import shlex
-
-    module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"neuro_ssl.{module}", *sys.argv[1:]])
-
-
-def _commit() -> dict[str, Any]:
-    """The code's commit and whether it was changed; both None for an installed wheel."""
-    here = Path(__file__).parent
-    if shutil.which("git") is None or not (here.parent / ".git").exists():
-        return {"commit": None, "dirty": None}
-
-    def git(*args: str) -> str:
-        result = subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, check=False)
-        return result.stdout.strip()
-
-    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(git("status", "--porcelain"))}
 
 
 def _now() -> str:

@@ -37,9 +37,10 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, Throughput, ViewExamples
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
-    from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+    from neuro_ssl.data.datamodule import SSLDataModule
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch

@@ -110,7 +110,7 @@ def write(
 
     Args:
         rows: what was measured.
-        environment: of `run.environment`.
+        environment: of `environment.environment`.
         settings: the configuration.
         title: the machine and the settings, in a line.
         folder: where to.

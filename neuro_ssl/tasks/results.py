@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import numpy as np
 import pandas as pd
 
-from neuro_ssl.data.datamodule import SupervisedDataModule
+from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised

@@ -15,7 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
 from neuro_ssl.data.batches import Batch
-from neuro_ssl.data.datamodule import SupervisedDataModule
+from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import weighted_for_ddp
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer

@@ -15,10 +15,11 @@ from scipy import ndimage
 
 import neuro_ssl
 from neuro_ssl.checkpoint import Weights
-from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+from neuro_ssl.data.datamodule import SSLDataModule
 from neuro_ssl.data.manifest import validate
 from neuro_ssl.data.registered import RegisteredDataset, RegisteredImages
 from neuro_ssl.data.samplers import Draw
+from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.optim import Optimizer

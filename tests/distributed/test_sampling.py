@@ -1,7 +1,8 @@
 import pytest
 
-from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+from neuro_ssl.data.datamodule import SSLDataModule
 from neuro_ssl.data.samplers import Sampling
+from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.errors import InputError
 
 

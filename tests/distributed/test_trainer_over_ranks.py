@@ -9,9 +9,10 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from neuro_ssl.data.datamodule import SSLDataModule, SupervisedDataModule
+from neuro_ssl.data.datamodule import SSLDataModule
 from neuro_ssl.data.samplers import Sampling
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects, world_size
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.encoders.vit3d import ViT3D

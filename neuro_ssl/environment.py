@@ -1,0 +1,46 @@
+"""By which command, code and machine something was made: for the records of runs and benchmarks."""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment() -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+    packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        **_commit(),
+        "hardware": {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def command_line() -> str:
+    """The command as a user would type it again."""
+    module = Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", f"neuro_ssl.{module}", *sys.argv[1:]])
+
+
+def _commit() -> dict[str, Any]:
+    """The code's commit and whether it was changed; both None for an installed wheel."""
+    here = Path(__file__).parent
+    if shutil.which("git") is None or not (here.parent / ".git").exists():
+        return {"commit": None, "dirty": None}
+
+    def git(*args: str) -> str:
+        result = subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, check=False)
+        return result.stdout.strip()
+
+    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(git("status", "--porcelain"))}
