@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 
 import lightning.pytorch as L
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,6 +25,7 @@ from neuro_ssl.embed import TRAINER
 from neuro_ssl.embedding import embed_store
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.errors import InputError
+from tests.data_layer.test_exclusions import make_store
 from tests.distributed.processes import on_processes
 
 
@@ -218,3 +221,22 @@ def test_a_column_that_is_called_like_a_feature(random_scans, tmp_path):
     manifest = random_scans.manifest.assign(f3=1.0)
     with pytest.raises(InputError, match="the manifest has a column f3"):
         embedded(dataclasses.replace(random_scans, manifest=manifest), tmp_path / "f.parquet")
+
+
+def memory_to_embed(n_scans, store, output):
+    """By how many MB this process grows at most."""
+    first = store.manifest.iloc[[0] * n_scans].assign(scan_id=[f"s{i:04d}" for i in range(n_scans)])
+    repeated = dataclasses.replace(store, manifest=first.reset_index(drop=True))
+    before = psutil.Process().memory_info().rss
+    embedded(repeated, output, batch_size=4, part_size=64)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+
+
+@pytest.mark.slow
+def test_a_thousand_scans_take_no_more_memory_than_a_few(tmp_path):
+    store = make_store(tmp_path, ["a"], grid="3mm")  # a volume is 0.4 MB, and all of them in float32 would be 800 MB
+    few, many = (
+        on_processes(1, memory_to_embed, n, store, tmp_path / f"{n}.parquet", timeout_s=300)[0] for n in (32, 1000)
+    )
+    assert len(pd.read_parquet(tmp_path / "1000.parquet")) == 1000
+    assert few > 0 and many < few + 50, (few, many)
