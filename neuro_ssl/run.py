@@ -8,7 +8,7 @@
     reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
-    predictions.parquet   downstream: one row a scan
+    predictions.parquet   downstream: one row a scan and target
     results.json          downstream: scores with 95 % intervals
     wandb/                the tracker's own files
 
@@ -48,6 +48,7 @@ ELSEWHERE = {
 ELSEWHERE_IN = {
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
     "encoder": {"checkpoint_stages"},
+    "task": {"reference"},
     "optimizer": {"fused"},
 }
 

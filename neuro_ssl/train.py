@@ -41,6 +41,7 @@ def main(cfg: TrainConfig) -> None:
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
     from neuro_ssl.data.supervised import SupervisedDataModule
+    from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
@@ -51,7 +52,9 @@ def main(cfg: TrainConfig) -> None:
     config = plain(cfg)
     dataset = build(config["dataset"])
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
-    labels = None if pretraining else (config["task"]["target"], config["task"]["leave_out"])
+    task_name = choices()["task"]
+    targets = [] if pretraining else read_targets(task_name, config["task"])
+    labels = None if pretraining else fraction_label(targets, cfg.label_fraction)
     store, data = divide(dataset.open(cfg.grid), build(config["split"]), cfg.label_fraction, labels, cfg.label_seed)
     if cfg.needs_weights and not cfg.weights:
         raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
@@ -71,7 +74,6 @@ def main(cfg: TrainConfig) -> None:
     before = weights.seen if weights else None
     leakage = check_leakage(store.manifest, cfg.weights, before, evaluates=not pretraining, allow=cfg.allow_leakage)
 
-    task_name = choices()["task"]
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
     if isinstance(encoder, Encoder):
@@ -95,8 +97,7 @@ def main(cfg: TrainConfig) -> None:
         on_host = cfg.micro_batch_size is not None
         datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
-        target, classes, leave_out = (config["task"][key] for key in ("target", "classes", "leave_out"))
-        datamodule = SupervisedDataModule(store, target, classes, leave_out, **loading)
+        datamodule = SupervisedDataModule(store, targets, **loading)
         mean, sd = datamodule.target_statistics
         task = build(config["task"], **parts, frozen=cfg.frozen, target_mean=mean, target_sd=sd)
     datamodule.cache_in_ram(cfg.ram_cache_gb)
