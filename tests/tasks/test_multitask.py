@@ -99,15 +99,20 @@ def test_the_papers_scores_are_the_same_in_every_file():
 
 @pytest.fixture(scope="module")
 def runs(labelled, tmp_path_factory):
-    """Two targets, in the three ways of training, beside one of them alone; and the report."""
+    """Two targets in the three ways of training, one of them alone, and columns of the cohort's own; and the report."""
     folder = tmp_path_factory.mktemp("runs")
     arguments = [*labelled, f"runs_dir={folder}"]
     run_command("train", "+experiment=from_scratch", "task=multitask", *arguments)
     (scratch,) = folder.glob("from_scratch-*")
-    run_command("train", "+experiment=linear_probe", "task=multitask", *arguments)
     tuned = [argument for argument in arguments if not argument.startswith("encoder")]
     run_command("train", "+experiment=finetune", "task=multitask", f"weights={scratch}", *tuned)
-    run_command("train", "+experiment=linear_probe", "task=brain_age", *arguments)
+    for task in (
+        ["task=multitask"],
+        ["task=brain_age"],
+        ["task=regression", "task.target=mmse", "task.unit=points"],
+        ["task=classification", "task.target=handedness", "task.classes=[right,left]", "task.leave_out=[both]"],
+    ):
+        run_command("train", "+experiment=linear_probe", *task, *arguments)
     run_command("report", f"runs_dir={folder}")
     return folder
 
@@ -190,26 +195,22 @@ def test_a_fraction_of_several_targets_is_refused(labelled, tmp_path, command, c
     assert "label_fraction=0.5 is stratified by one target, and this task has brain_age, sex" in capsys.readouterr().err
 
 
-def test_columns_of_ones_own(labelled, tmp_path, command, capsys):
-    """A numeric and a text column; the report keeps apart what one task learns of different columns."""
-    arguments = ["+experiment=linear_probe", *labelled, f"runs_dir={tmp_path}"]
-    command("train", *arguments, "task=regression", "task.target=mmse", "task.unit=points")
-    command("train", *arguments, "task=regression", "task.target=age_years")
-    hands = ["task.target=handedness", "task.classes=[right,left]", "task.leave_out=[both]"]
-    command("train", *arguments, "task=classification", *hands)
-    with pytest.raises(SystemExit):
-        command("train", *arguments, "task=regression")
-    assert "task.target: " in capsys.readouterr().err
-    truth = labels().rename(columns={"MMSE score": "mmse"}).set_index("subject_id")
-    (hand,) = tmp_path.glob("linear_probe-classification-*")
-    predicted = pd.read_parquet(hand / "predictions.parquet").set_index("scan_id")
-    expected = truth["handedness"].map({"right": 0.0, "left": 1.0})[truth["split"] != "train"].dropna()
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_columns_of_ones_own(runs, task):
+    truth = labels().set_index("subject_id")
+    mmse, hand = truth["MMSE score"], truth["handedness"].map({"right": 0.0, "left": 1.0})
+    expected = (mmse if task == "regression" else hand)[truth["split"] != "train"].dropna()
+    (run,) = runs.glob(f"linear_probe-{task}-*")
+    predicted = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")
     assert dict(predicted["target"]) == dict(expected)
-    command("report", f"runs_dir={tmp_path}")
-    text = (tmp_path / "report" / "results.md").read_text()
-    assert [line for line in text.splitlines() if line.startswith("###")] == [
-        "### Classification of handedness: cohort own, grid 16mm",
-        "### Regression of age_years: cohort own, grid 16mm",
-        "### Regression of mmse: cohort own, grid 16mm",
-    ]
-    assert "MAE (points)" in text
+    report = (runs / "report" / "results.md").read_text()
+    title = "Regression of mmse" if task == "regression" else "Classification of handedness"
+    table = report.partition(f"### {title}: cohort own, grid 16mm\n\n")[2].partition("\n\n")[0]
+    assert ("MAE (points)" if task == "regression" else "AUROC") in table
+    assert "Paper" not in table
+
+
+def test_a_column_must_be_named(labelled, command, capsys):
+    with pytest.raises(SystemExit):
+        command("train", "+experiment=linear_probe", "task=regression", *labelled)
+    assert "error: task.target: Missing mandatory value" in capsys.readouterr().err
