@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from neuro_ssl.evaluation.bootstrap import Score, Subjects, bootstrap_interval
 from neuro_ssl.evaluation.metrics import Array
 
-MIN_SUBJECTS = 5  # of a site: one for each fold
+MIN_SUBJECTS = 5  # of a site
+FOLDS, INNER_FOLDS = 5, 3  # a site of five subjects is in every fold
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the classifier, for standardised features
 
 
@@ -42,7 +43,6 @@ def site_predictability(
     *,
     seed: int = 0,
     n_resamples: int = 2000,
-    n_folds: int = 5,
 ) -> SitePredictability:
     """Balanced accuracy with which logistic regression tells the site of subjects that it hasn't seen.
 
@@ -57,12 +57,12 @@ def site_predictability(
         subject: (scans,), whose scans they are.
         seed: of folds and bootstrap.
         n_resamples: of the bootstrap.
-        n_folds: at most `MIN_SUBJECTS`.
 
     Returns:
         With a score of nan if fewer than 2 sites have enough subjects.
     """
-    scans = pd.DataFrame({"site": pd.Series(site).astype("str"), "subject": pd.Series(subject).astype("str")})
+    columns = {"site": np.asarray(site, object), "subject": np.asarray(subject, object)}
+    scans = pd.DataFrame(columns).astype("str")  # null stays null
     n_subjects = scans.groupby("site")["subject"].nunique()
     kept = n_subjects[n_subjects >= MIN_SUBJECTS]
     left_out = tuple(sorted(n_subjects.index.difference(kept.index)))
@@ -74,17 +74,17 @@ def site_predictability(
     where, who = scans["site"].to_numpy(str), scans["subject"].to_numpy(str)
 
     correct = np.zeros(len(where))
-    for train, test in StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(data, where, who):
-        # All principal components are a rotation, which leaves ridge penalties as they are and the solver less to do.
-        classifier = make_pipeline(
-            StandardScaler(), PCA(svd_solver="full"), LogisticRegression(class_weight="balanced", max_iter=2000)
-        )
-        inner = StratifiedGroupKFold(n_folds - 2, shuffle=True, random_state=seed)
+    for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(data, where, who):
+        # All principal components are a rotation: the penalty stays what it is, and few scans need few columns.
+        rotated = make_pipeline(StandardScaler(), PCA(svd_solver="full")).fit(data[train])
         search = GridSearchCV(
-            classifier, {"logisticregression__C": PENALTIES}, scoring="balanced_accuracy", cv=inner, n_jobs=1
+            LogisticRegression(class_weight="balanced", max_iter=2000),
+            {"C": PENALTIES},
+            scoring="balanced_accuracy",
+            cv=StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed),
         )
-        search.fit(data[train], where[train], groups=who[train])
-        correct[test] = search.predict(data[test]) == where[test]
+        search.fit(rotated.transform(data[train]), where[train], groups=who[train])
+        correct[test] = search.predict(rotated.transform(data[test])) == where[test]
 
     at_site = where == kept.index.to_numpy(str)[:, None]  # (sites, scans)
 
