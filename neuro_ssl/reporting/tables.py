@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.runs import Dataset, DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
