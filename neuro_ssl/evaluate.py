@@ -5,6 +5,7 @@ All that can be known to be wrong is found before anything is computed, and the 
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from neuro_ssl.config import (
     PREDICTING,
@@ -39,7 +40,7 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
     from neuro_ssl.evaluating.models import collect, common_scans
     from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, note_leakage
-    from neuro_ssl.evaluating.predictions import Predictor, Settings
+    from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
     from neuro_ssl.evaluating.record import EvaluationDirectory, evaluation_name
     from neuro_ssl.evaluating.stores import Stores
     from neuro_ssl.evaluating.targets import Target
@@ -64,7 +65,7 @@ def main(cfg: EvaluateConfig) -> None:
         scratch[words] = (f"encoder={name}", *more)
         encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *cfg.train], "encoder")
         build(encoder).check_grid(next(iter(main_volumes.values())).grid.shape)
-    weights = {name: Weights.load(path) for name, path in cfg.encoders.items()}
+    weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
     default = compose("train", [], "encoder")
     models = collect(weights, ("resnet18", default), cfg.n_untrained, scratch, main_volumes, stores.open)
 
@@ -72,13 +73,20 @@ def main(cfg: EvaluateConfig) -> None:
     scans, left_out = {}, {}
     for cohort in main_volumes:
         scans[cohort], left_out[cohort] = common_scans(models, cohort)
-    folds = all_folds(targets, cfg.test_sets, scans, build(config["cross_validation"]))
+    by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
+    folds = all_folds(targets, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
     note_leakage(models, folds, scans, allow=cfg.allow_leakage)
 
     trainer = build(config["trainer"], **PREDICTING)
     refuse_sweep_over_devices(trainer)
     features = Features(Path(cfg.features_dir), trainer, cfg.batch_size, cfg.num_workers)
-    settings = Settings(tuple(cfg.label_fractions), tuple(cfg.label_seeds), tuple(cfg.seeds), tuple(cfg.train))
+    recipe = {
+        key: compose("train", ["+experiment=linear_probe"], key) for key in ("optimizer", "trainer", "batch_size")
+    }
+    linear_probe = {"optimizer": build(recipe["optimizer"]), "batch_size": recipe["batch_size"]}
+    linear_probe["max_epochs"] = recipe["trainer"]["max_epochs"]
+    fractions, label_seeds = tuple(cfg.label_fractions), tuple(cfg.label_seeds)
+    settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(cfg.train), linear_probe)
     evaluation = Evaluation(
         EvaluationDirectory(Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values())))),
         all_cells(targets, folds, models, cfg.protocols),
@@ -96,6 +104,19 @@ def main(cfg: EvaluateConfig) -> None:
     if trainer.is_global_zero:
         evaluation.run(config)
         print(f"{evaluation.text}\nfinished: {evaluation.directory.path}")
+
+
+def named_encoders(encoders: Any) -> dict[str, str]:
+    """The configured weights by name.
+
+    Raises:
+        InputError: it is no mapping of names to texts.
+    """
+    if encoders is None:
+        return {}
+    if not isinstance(encoders, dict) or not all(isinstance(path, str) for path in encoders.values()):
+        raise InputError(f"encoders must map names to weights, as in {{ours: runs/simclr_pretrain-…}}; got {encoders}")
+    return {str(name): path for name, path in encoders.items()}
 
 
 if __name__ == "__main__":

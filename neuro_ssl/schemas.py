@@ -123,7 +123,7 @@ class EvaluateConfig:
     runs_dir: str = MISSING
     features_dir: str = MISSING
     grid: str = MISSING
-    encoders: dict[str, str] = MISSING
+    encoders: Any = MISSING
     tasks: list[str] = MISSING
     protocols: list[str] = MISSING
     test_sets: list[str] = MISSING

@@ -13,7 +13,8 @@ from neuro_ssl.evaluating.predictions import Cell, Predictor
 from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint
 from neuro_ssl.evaluating.results_page import few_subjects, write_page
 from neuro_ssl.evaluating.stability import stability
-from neuro_ssl.evaluating.summary import Statistics, summarise
+from neuro_ssl.evaluating.statistics import Statistics
+from neuro_ssl.evaluating.summary import summarise
 from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.files import appearing
 

@@ -38,6 +38,8 @@ def all_folds(
     test_sets: Sequence[str],
     scans: Mapping[str, pd.DataFrame],
     cross_validation: CrossValidation,
+    *,
+    by_auroc: bool,
 ) -> Folds:
     """The folds of each task and test set, each with labelled scans to fit, to choose and to test.
 
@@ -46,6 +48,7 @@ def all_folds(
         test_sets: see `neuro_ssl.evaluating.folds`.
         scans: the manifest of each cohort, the one that models are fitted to first.
         cross_validation: its settings.
+        by_auroc: whether some protocol chooses a classifier's epoch by AUROC on validation scans.
 
     Raises:
         InputError: labels are missing, or of one class alone.
@@ -58,21 +61,21 @@ def all_folds(
             values = target.values(own, f"cohort {next(iter(scans))}").set_axis(own["scan_id"])
             for fold in divided:
                 for split in ("train", "val"):
-                    _check_labels(target, test_set, split, values[fold.split == split])
+                    _check_labels(target, test_set, split, values[fold.split == split], split == "train" or by_auroc)
             if divided[0].other_cohort:
                 tested = target.values(scans[test_set], f"cohort {test_set}")
             else:
                 tested = pd.concat([values[fold.split == "test"] for fold in divided])
-            _check_labels(target, test_set, "test", tested)
+            _check_labels(target, test_set, "test", tested, True)
             found[target.name, test_set] = divided
     return found
 
 
-def _check_labels(target: Target, test_set: str, split: str, values: pd.Series) -> None:
+def _check_labels(target: Target, test_set: str, split: str, values: pd.Series, both_classes: bool) -> None:
     values = values.dropna()
     if values.empty:
         raise InputError(f"task {target.name}, test set {test_set}: no {split} scan has a label in {target.column!r}")
-    if target.classes and values.nunique() == 1 and split != "val":
+    if target.classes and values.nunique() == 1 and both_classes:
         only = target.classes[int(values.iloc[0])]
         raise InputError(
             f"task {target.name}, test set {test_set}: all {split} scans are {only}; both classes are needed"

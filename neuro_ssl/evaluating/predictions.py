@@ -5,7 +5,7 @@ Columns: what is known of the scan (`scan_id`, `subject_id`, …), and
     task, test_set, model, role, protocol
     fraction, n_train       share of the labelled training persons, and how many scans that were
     seed, label_seed        of the model's random numbers, and of which persons the share holds
-    repeat, fold            of a cross-validation; fold is the site's number where sites are left out
+    repeat, fold            of a cross-validation; fold is the site's number where sites are left out, else missing
     replicate               seed, label_seed and repeat together: the score of a model is the mean over them
     split                   val or test; validation scans choose thresholds and epochs, and correct an age gap
     target, prediction      1 is the positive class, and the prediction its probability
@@ -39,6 +39,8 @@ Array = npt.NDArray[np.float64]
 ABOUT = ("scan_id", "subject_id", "session_id", "age_years", "sex", "diagnosis", "site", "scanner")
 FROZEN = (*get_args(Probe), "linear_probe")
 PROTOCOLS = (*FROZEN, "finetune")
+TRAINED = ("finetune", "from_scratch")
+CHOSEN_BY_AUROC = ("linear_probe", *TRAINED)  # of a classification, the epoch: validation needs both classes
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Settings:
         label_seeds: which of them, for every fraction below 1.
         seeds: of trainings, and of whatever a probe draws.
         train: options of every training.
+        linear_probe: how a linear probe is trained: the arguments of that name.
     """
 
     fractions: tuple[float, ...]
     label_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     train: tuple[str, ...]
+    linear_probe: Mapping[str, Any]
 
 
 class Predictor:
@@ -161,7 +165,7 @@ class Predictor:
                             seed=seed,
                             label_seed=label_seed,
                             repeat=fold.repeat,
-                            fold=-1 if fold.number is None else fold.number,
+                            fold=pd.array([fold.number] * len(table), "Int64"),
                             replicate=f"{seed}/{label_seed}/{fold.repeat}",
                         )
 
@@ -170,7 +174,7 @@ class Predictor:
         model = cell.model
         if model.role == "untrained":
             return [(seed, replace(model, weights=(weights,))) for seed, weights in enumerate(model.weights)]
-        if cell.protocol in ("finetune", "from_scratch", "linear_probe"):
+        if cell.protocol in CHOSEN_BY_AUROC:
             return [(seed, model) for seed in self.settings.seeds]
         return [(0, model)]  # the same for every seed
 
@@ -208,7 +212,9 @@ class Predictor:
             return labelled[~train].assign(prediction=values[train].mean())
         found = np.stack([space[name][row] for name, row in zip(labelled["cohort"], labelled["row"], strict=True)])
         if cell.protocol == "linear_probe":
-            predict = linear_probe(target, found, values, labelled["split"], seed=seed)
+            val = labelled["split"] == "val"
+            recipe = self.settings.linear_probe
+            predict: Any = linear_probe(target.settings, found, values, train, val, seed=seed, **recipe)
         else:
             subject = labelled["subject_id"][train]
             probe: Any = cell.protocol

@@ -86,7 +86,8 @@ class EvaluationDirectory:
                 raise InputError(
                     f"{self.path}: the test set {key} was opened {times}, last on {earlier[-1]['time']}, and this "
                     "evaluation is another one (models, protocols, seeds, fractions or version differ). To choose "
-                    "among models, use validation data; to look again all the same, reopen_test=true, which every report says"
+                    "among models, use validation data; to look again all the same, reopen_test=true, which every "
+                    "report says"
                 )
         return bool(record.get("finished")) and record.get("wanted") == dict(wanted)
 

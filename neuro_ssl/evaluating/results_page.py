@@ -157,19 +157,20 @@ def _label_efficiency(target: Target, table: pd.DataFrame) -> str:
 
 
 def _subgroups(target: Target, table: pd.DataFrame) -> str:
-    """The first score of every line, a column a subgroup."""
+    """The first score, a line a subgroup; of pretrained models and what is nearest to them, the rest being in the CSV."""
     table = table[table["metric"] == PRIMARY[target.kind]]
-    groups = table[["subgroup", "level", "n_subjects", "few"]].drop_duplicates(["subgroup", "level"])
-    header = [
-        f"{row.subgroup.replace('_', ' ')} {row.level} (n = {row.n_subjects}{', few' if row.few else ''})"
-        for row in groups.itertuples()
-    ]
-    rows = [["Model", "Protocol", *header]]
-    for (model, protocol), line in table.groupby(["model", "protocol"], sort=False):
-        cells = line.set_index(["subgroup", "level"])
-        keys = list(groups[["subgroup", "level"]].itertuples(index=False, name=None))
-        rows.append([str(model), _words(str(protocol)), *(format_score(_score(cells.loc[key])) for key in keys)])
-    return f"{METRICS[target.kind][PRIMARY[target.kind]].label}; few: under 10 subjects, no claim.\n\n{padded(rows)}"
+    if (table["role"] == "pretrained").any():
+        table = table[table["role"].isin(["image_statistics", "pretrained"])]
+    lines = table[["model", "protocol"]].drop_duplicates().itertuples(index=False, name=None)
+    columns = list(lines)
+    rows = [["Subgroup", "Persons", *(f"{model}, {_words(protocol)}" for model, protocol in columns)]]
+    for (group, level), some in table.groupby(["subgroup", "level"], sort=False):
+        cells = some.set_index(["model", "protocol"])
+        n, few = some["n_subjects"].iloc[0], some["few"].iloc[0]
+        scores = [format_score(_score(cells.loc[column])) for column in columns]
+        rows.append([f"{_words(str(group))} {level}", f"{n}{', few' if few else ''}", *scores])
+    label = METRICS[target.kind][PRIMARY[target.kind]].label
+    return f"{label}. Few: under 10 persons, no claim. Other models: subgroups.csv.\n\n{padded(rows)}"
 
 
 def _reliability(table: pd.DataFrame) -> str:

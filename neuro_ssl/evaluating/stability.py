@@ -18,7 +18,8 @@ import pandas as pd
 from neuro_ssl.console import progress_bar
 from neuro_ssl.evaluating.folds import LEAVE_SITE_OUT, ON_FILE
 from neuro_ssl.evaluating.models import Model
-from neuro_ssl.evaluating.summary import LINE, Statistics
+from neuro_ssl.evaluating.statistics import Statistics
+from neuro_ssl.evaluating.summary import LINE, one_scanner_a_site
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.reliability import embedding_icc, pairs, prediction_icc
 from neuro_ssl.evaluation.site_predictability import site_predictability
@@ -133,7 +134,7 @@ def _by_kind(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _of_site(features: npt.NDArray[np.float64], scans: pd.DataFrame, statistics: Statistics) -> list[dict[str, Any]]:
     rows = []
     for column in ("site", "scanner"):
-        if column not in scans or scans[column].nunique() < 2:
+        if column not in scans or scans[column].nunique() < 2 or (column == "scanner" and one_scanner_a_site(scans)):
             continue
         found = site_predictability(
             features,

@@ -11,7 +11,6 @@ A table is that of one task and test set.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,30 +18,16 @@ import pandas as pd
 
 from neuro_ssl.console import progress_bar
 from neuro_ssl.evaluating.models import Model
+from neuro_ssl.evaluating.statistics import Statistics
 from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.evaluation.calibration import age_gap, calibration_curve, with_corrected, with_decisions
 from neuro_ssl.evaluation.comparisons import compare, holm
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
 from neuro_ssl.evaluation.scores import mean_over, over_replicates, predictions_of, score_predictions
-from neuro_ssl.evaluation.subgroups import subgroups
+from neuro_ssl.evaluation.subgroups import SUBGROUPS, subgroups
 
 LINE = ["task", "test_set", "model", "role", "protocol"]
 TABLES = ("scores", "comparisons", "label_efficiency", "subgroups", "calibration", "age_gap")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How intervals are computed.
-
-    Attributes:
-        seed: of resampling.
-        n_resamples: of the bootstrap.
-        n_permutations: of permutation tests.
-    """
-
-    seed: int = 0
-    n_resamples: int = 2000
-    n_permutations: int = 10_000
 
 
 def decided(predictions: pd.DataFrame, target: Target) -> pd.DataFrame:
@@ -107,7 +92,7 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
 
 def _scores(table: pd.DataFrame, target: Target, statistics: Statistics) -> Iterator[dict[str, Any]]:
     found = score_predictions(table, target.kind, seed=statistics.seed, n_resamples=statistics.n_resamples)
-    by_seed = [score_predictions(part, target.kind, n_resamples=0) for _, part in table.groupby(["seed", "label_seed"])]
+    by_seed = [_values(part, target) for _, part in table.groupby(["seed", "label_seed"])]
     for name, score in found.items():
         seeds = over_replicates([values[name] for values in by_seed])
         metric = METRICS[target.kind][name]
@@ -132,7 +117,16 @@ def _values(table: pd.DataFrame, target: Target) -> dict[str, float]:
 
 
 def _subgroups(table: pd.DataFrame, target: Target, statistics: Statistics) -> pd.DataFrame:
-    return subgroups(table, target.kind, seed=statistics.seed, n_resamples=statistics.n_resamples)
+    by = [name for name in SUBGROUPS if name != target.column and not (name == "scanner" and one_scanner_a_site(table))]
+    return subgroups(table, target.kind, by=by, seed=statistics.seed, n_resamples=statistics.n_resamples)
+
+
+def one_scanner_a_site(scans: pd.DataFrame) -> bool:
+    """Whether scanners say nothing that sites don't."""
+    if not {"site", "scanner"} <= set(scans):
+        return False
+    both = scans[["site", "scanner"]].drop_duplicates()
+    return not both["site"].duplicated().any() and not both["scanner"].duplicated().any()
 
 
 def _age_gap(table: pd.DataFrame, statistics: Statistics) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Target:
         unit: of a regression target.
         reference: the paper's figure, see `conf/task`; None if there is none.
         options: that name the task to the command `train`.
+        settings: of the task in training, as in its file.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     unit: str | None
     reference: Mapping[str, Any] | None
     options: tuple[str, ...]
+    settings: Mapping[str, Any]
 
     @classmethod
     def of(cls, name: str, node: Mapping[str, Any], options: Sequence[str]) -> "Target":
@@ -62,6 +64,7 @@ class Target:
             node.get("unit"),
             node.get("reference"),
             tuple(options),
+            {key: value for key, value in node.items() if key != "_target_"},
         )
 
     @property
