@@ -157,7 +157,7 @@ def _label_efficiency(target: Target, table: pd.DataFrame) -> str:
 
 
 def _subgroups(target: Target, table: pd.DataFrame) -> str:
-    """The first score, a line a subgroup; of pretrained models and what is nearest to them, the rest being in the CSV."""
+    """The first score, a line a subgroup, of pretrained models and what is nearest to them."""
     table = table[table["metric"] == PRIMARY[target.kind]]
     if (table["role"] == "pretrained").any():
         table = table[table["role"].isin(["image_statistics", "pretrained"])]
