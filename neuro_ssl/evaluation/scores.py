@@ -1,28 +1,21 @@
 """Scores of a table of predictions, and differences between two tables, with 95 % intervals.
 
-The intervals come from a bootstrap over subjects: a subject is drawn with all its scans, since two scans of one
-brain are not two observations. Bias-corrected and accelerated (BCa, Efron 1987, J Am Stat Assoc 82:171-185), by
-`scipy.stats.bootstrap`. For classification, subjects who are ever positive and subjects who never are get resampled
-separately, as in pROC (Robin et al. 2011): the class sizes of the test set count as given, and no resample can
-lack a class.
+The intervals come from a bootstrap over subjects (`bootstrap.py`).
 
 A bootstrap can't see the uncertainty of a perfect separation, of a class that is always or never recognised, or of a
 handful of subjects. AUROC and balanced accuracy then get closed-form intervals on the number of subjects
 (`metrics.py`); any other score has none there (nan), nor has what is 0.5 by definition, for constant predictions.
 """
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import DegenerateDataWarning, bootstrap
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.bootstrap import Score, bootstrap_interval, subjects_of
 from neuro_ssl.evaluation.metrics import (
-    CONFIDENCE,
     METRICS,
     THRESHOLD,
     Array,
@@ -30,26 +23,6 @@ from neuro_ssl.evaluation.metrics import (
     auroc_interval,
     balanced_accuracy_interval,
 )
-
-MIN_SUBJECTS = 5  # in each stratum: 4 have 35 distinct resamples, too few for a 95 % interval
-_VALUES_AT_ONCE = 10_000_000  # weights held in memory together: 80 MB
-
-
-@dataclass(frozen=True)
-class Score:
-    """A value and its 95 % interval; nan where undefined."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class _Subjects:
-    """`subject`: index of each scan's subject; `strata`: subjects' indices, one array for each stratum."""
-
-    subject: npt.NDArray[np.intp]
-    strata: tuple[npt.NDArray[np.intp], ...]
 
 
 def score_predictions(table: pd.DataFrame, kind: Kind, *, seed: int = 0, n_resamples: int = 2000) -> dict[str, Score]:
@@ -71,14 +44,14 @@ def score_predictions(table: pd.DataFrame, kind: Kind, *, seed: int = 0, n_resam
     # Resampling is by position: the rows' order must not decide the interval.
     table = _checked(table, kind).sort_values(["subject_id", "target", "prediction"])
     target, prediction = table["target"].to_numpy(float), table["prediction"].to_numpy(float)
-    subjects = _subjects(table, kind)
+    subjects = subjects_of(table, kind)
     scores = {}
     for name, metric in METRICS[kind].items():
 
         def statistic(weight: Array, compute: Callable[..., Array] = metric.compute) -> Array:
             return compute(target, prediction, weight)
 
-        scores[name] = _bootstrap(statistic, subjects, seed, n_resamples)
+        scores[name] = bootstrap_interval(statistic, subjects, seed=seed, n_resamples=n_resamples)
     if kind == "classification":
         scores |= _closed_form(scores, target, prediction, subjects.subject)
     return scores
@@ -121,7 +94,7 @@ def difference(
     def statistic(weight: Array) -> Array:
         return compute(target, prediction_a, weight) - compute(target, prediction_b, weight)
 
-    return _bootstrap(statistic, _subjects(a, kind), seed, n_resamples)
+    return bootstrap_interval(statistic, subjects_of(a, kind), seed=seed, n_resamples=n_resamples)
 
 
 def _checked(table: pd.DataFrame, kind: Kind, *more_columns: str) -> pd.DataFrame:
@@ -148,52 +121,6 @@ def _checked(table: pd.DataFrame, kind: Kind, *more_columns: str) -> pd.DataFram
             "use a larger split, or stratify it by the target"
         )
     return table
-
-
-def _subjects(table: pd.DataFrame, kind: Kind) -> _Subjects:
-    subject = np.unique(table["subject_id"].to_numpy(str), return_inverse=True)[1]
-    indices = np.arange(subject.max() + 1)
-    if kind == "regression":
-        return _Subjects(subject, (indices,))
-    positive = np.bincount(subject, weights=table["target"]) > 0
-    return _Subjects(subject, tuple(s for s in (indices[positive], indices[~positive]) if len(s)))
-
-
-def _bootstrap(statistic: Callable[[Array], Array], subjects: _Subjects, seed: int, n_resamples: int) -> Score:
-    n_subjects = int(subjects.subject.max()) + 1
-
-    def resampled(*draws: npt.NDArray[np.intp], axis: int) -> Array:
-        counts = sum(_counts(draw, n_subjects) for draw in draws)
-        # Rounded, since equal scores must tie in the bias correction whatever the order of summation.
-        return np.round(statistic(np.asarray(counts, float)[..., subjects.subject]), 12)
-
-    # Undefined resamples (0/0) make the interval nan: that is the answer, not an accident to warn of.
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        value = float(statistic(np.ones(len(subjects.subject))))
-        if min(map(len, subjects.strata)) < MIN_SUBJECTS:
-            return Score(value, np.nan, np.nan)
-        low, high = bootstrap(
-            subjects.strata,
-            resampled,
-            n_resamples=n_resamples,
-            batch=max(1, _VALUES_AT_ONCE // len(subjects.subject)),
-            vectorized=True,
-            axis=-1,
-            confidence_level=CONFIDENCE,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    # Width 0: no resample differed, which says nothing about other subjects.
-    return Score(value, float(low), float(high)) if high > low else Score(value, np.nan, np.nan)
-
-
-def _counts(draws: npt.NDArray[np.intp], n_subjects: int) -> npt.NDArray[np.intp]:
-    """How often each subject was drawn: draws (…, drawn) to counts (…, n_subjects)."""
-    rows = draws.astype(np.intp).reshape(-1, draws.shape[-1])
-    cells = rows + n_subjects * np.arange(len(rows))[:, None]
-    counts = np.bincount(cells.ravel(), minlength=len(rows) * n_subjects)
-    return counts.reshape(*draws.shape[:-1], n_subjects)
 
 
 def _closed_form(

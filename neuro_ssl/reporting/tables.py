@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.runs import Dataset, DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
@@ -169,7 +169,7 @@ def markdown(groups: list[TaskGroup]) -> str:
         header = ["Model", *map(group.label, group.metrics), *DETAILS]
         body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
         title = f"### {group.title}: {group.dataset.title}"
-        blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
+        blocks.append(f"{title}\n\n{padded([header, *body])}\n")
     leaks = "".join(f"\n{line}\n" for line in leaking(groups))
     return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{leaks}"
 
@@ -187,7 +187,8 @@ def _score(scores: object, metric: str) -> Score:
     return interval.score if interval else UNDEFINED
 
 
-def _padded(rows: list[list[str]]) -> str:
+def padded(rows: list[list[str]]) -> str:
+    """A Markdown table that is aligned as it stands; the first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(
