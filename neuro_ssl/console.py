@@ -54,12 +54,13 @@ def scores_table(results: dict[str, Any]) -> str:
         return f"{value} [{low}, {high}]"
 
     baseline = results["baseline"]
+    width = max(map(len, results["scores"])) + 2
     unit = f" in {results['unit']}" if results["unit"] else ""
     lines = [
         f"{results['task']}{unit}: {results['n_test_scans']} test scans of {results['n_test_subjects']} subjects, "
         "95 % intervals over subjects",
-        f"  {'':<18}{'this model':<26}{baseline['name']}",
+        f"  {'':<{width}}{'this model':<26}{baseline['name']}",
     ]
     for metric, score in results["scores"].items():
-        lines.append(f"  {metric:<18}{cell(score):<26}{cell(baseline['scores'][metric])}")
+        lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
     return "\n".join(lines)

@@ -31,8 +31,9 @@ class TaskGroup:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Those that the results hold, the primary one first."""
-        return {name: m for name, m in METRICS[self.kind].items() if name in self.runs[0].results.scores}
+        """Those that any run's results hold (older ones hold fewer), the primary one first."""
+        held = {name for run in self.runs for name in run.results.scores}
+        return {name: m for name, m in METRICS[self.kind].items() if name in held}
 
     @property
     def primary(self) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
+from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised
 
@@ -37,12 +38,15 @@ def evaluate(
         pretrained: whether the encoder started from given weights.
 
     Returns:
-        The predictions (`prediction_table`), and the results (`downstream_results`), the same on all ranks.
+        The predictions (`prediction_table`; of a classification with the decisions that thresholds from validation
+        make), and the results (`downstream_results`), the same on all ranks.
     """
     outputs: Outputs = {
         split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoint) for split in ("val", "test")
     }
     table = prediction_table(datamodule, outputs)
+    if task.kind == "classification":
+        table = with_decisions(table)
     results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained)
     for logger in trainer.loggers:
         logger.log_metrics(as_metrics(results), trainer.global_step)
@@ -86,7 +90,7 @@ def downstream_results(
     target = datamodule.datasets["train"].target
     assert target is not None
     constant = float(np.mean(target.numpy(), dtype=np.float64))
-    baseline = test.assign(prediction=constant)
+    baseline = test.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
     trained = "finetune" if pretrained else "from_scratch"
     return {
         "task": task_name,
