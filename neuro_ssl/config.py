@@ -50,25 +50,25 @@ class _ToldError(InputError):
     """An error of one point of a sweep, which is on stderr already."""
 
 
-def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable[[], None]]:
     """Make `main(cfg)` a command configured by `conf/<name>.yaml`.
 
     What a user can put right becomes one message on stderr and exit status 1 (with `debug=true`: a traceback): an
     `InputError`, a configuration that doesn't compose, a file that the system refuses. Any other exception is a defect
-    of ours and keeps its traceback.
+    of ours and keeps its traceback. What main returns is for Hydra's sweepers.
     """
     known = [field.name for field in fields(SCHEMAS[name])]
 
-    def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
+    def decorate(main: Callable[[Any], float | None]) -> Callable[[], None]:
         composed = False
 
-        def run(cfg: DictConfig) -> None:
+        def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
             try:
                 plain_warnings()
                 _check_top_level(cfg, known)
-                main(cfg)
+                return main(cfg)
             except (InputError, OmegaConfBaseException, OSError) as error:
                 if cfg.debug or (isinstance(error, OSError) and error.errno not in _REFUSALS):
                     raise

@@ -6,6 +6,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from neuro_ssl.errors import InputError
+
 
 @dataclass
 class SimulateConfig:
@@ -84,6 +86,8 @@ class TrainConfig:
     label_fraction: float = MISSING
     label_seed: int = MISSING
     allow_leakage: bool = MISSING
+    open_test: bool = MISSING
+    early_stopping_patience: int | None = MISSING
     dataset: Any = MISSING
     split: Any = MISSING
     encoder: Any = MISSING
@@ -94,6 +98,32 @@ class TrainConfig:
     acceleration: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
+
+
+def check_train(cfg: TrainConfig, pretraining: bool) -> None:
+    """Refuse what doesn't go together.
+
+    Args:
+        cfg: the composed configuration.
+        pretraining: whether the task is one of pretraining.
+
+    Raises:
+        InputError: naming the keys.
+    """
+    if cfg.needs_weights and not cfg.weights:
+        raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
+    if cfg.frozen and cfg.dataset.get("transform") is not None:
+        raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
+    if cfg.micro_batch_size and not pretraining:
+        raise InputError(
+            "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
+            "and +trainer.accumulate_grad_batches"
+        )
+    if cfg.early_stopping_patience is not None and pretraining:
+        raise InputError(
+            "early_stopping_patience is for downstream tasks: of pretraining no validation score says which epoch will "
+            "serve best; set it to null, and trainer.max_epochs to how long it is to last"
+        )
 
 
 @dataclass

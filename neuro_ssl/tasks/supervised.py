@@ -180,4 +180,5 @@ class Supervised(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser over what is not frozen."""
-        return self.optimizer.build(self.parameters(), int(self.trainer.estimated_stepping_batches))
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        return self.optimizer.build(self.parameters(), n_steps, self.encoder)
