@@ -34,7 +34,15 @@ def main(cfg: TrainConfig) -> None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import Checkpoints, Health, Progress, Reconstructions, Throughput, ViewExamples
+    from neuro_ssl.callbacks import (
+        Checkpoints,
+        Health,
+        Progress,
+        Reconstructions,
+        Representation,
+        Throughput,
+        ViewExamples,
+    )
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule
@@ -106,7 +114,11 @@ def main(cfg: TrainConfig) -> None:
     # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
     callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
     if pretraining:
-        callbacks += [ViewExamples(run.path), Reconstructions(run.path)]
+        callbacks += [
+            ViewExamples(run.path),
+            Reconstructions(run.path),
+            Representation(cfg.representation_every_epochs),
+        ]
     trainer = build(
         config["trainer"],
         callbacks=callbacks,
