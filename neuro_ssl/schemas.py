@@ -80,6 +80,7 @@ class TrainConfig:
     num_workers: int = MISSING
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
+    representation_every_epochs: int = MISSING
     weights: str | None = MISSING
     needs_weights: bool = MISSING
     frozen: bool = MISSING
