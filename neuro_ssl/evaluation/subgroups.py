@@ -13,7 +13,8 @@ import pandas as pd
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.bootstrap import Score, bootstrap_intervals, subjects_of
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions, auroc_interval
+from neuro_ssl.evaluation.closed_form import auroc_interval
+from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions
 from neuro_ssl.evaluation.scores import mean_over, predictions_of
 
 SUBGROUPS = ("sex", "age_band", "site", "scanner", "diagnosis")
