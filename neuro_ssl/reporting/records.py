@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from neuro_ssl.data.leakage import Verdict, describe
 from neuro_ssl.data.targets import Reference
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import Kind
-from neuro_ssl.evaluation.scores import Score
 
 
 class Dataset(BaseModel, frozen=True):
@@ -68,6 +68,7 @@ class RunInfo(BaseModel):
     covariates: list[str] = []  # labels that the encoder was pretrained with
     frozen: bool
     epochs: int
+    epochs_trained: int | None = None  # fewer, if it was stopped early; None: of a version that didn't tell
     batch_size: int
     versions: dict[str, str]
     commit: str | None
@@ -123,5 +124,6 @@ class Results(BaseModel):
     scores: dict[str, Interval]
     baseline: Baseline
     leakage: Leakage | None = None  # None: of a version that did not look
+    test_opened: list[str] = []  # when; a second time if the run was interrupted while it was tested
     reference: Reference | None = None
     multitask: bool = False  # one of several targets that the run learnt at once

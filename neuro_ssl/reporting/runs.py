@@ -24,6 +24,7 @@ FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
     "downstream": ("metrics.csv", "results.json", "predictions.parquet"),
 }
+NOT_OPENED = "test split not opened"
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
 VIEW_ARRAYS = ("original", "view1")  # at least; contrastive tasks have view2 too
@@ -125,6 +126,8 @@ def _read_run(path: Path) -> Sequence[Run | Unfinished]:
     if facts.get("status") == "running":
         return [Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")]
     info = _validated(path / "run.yaml", RunInfo, facts)
+    if info.stage == "downstream" and facts.get("test_opened") == []:
+        return [Unfinished(info.name, path, NOT_OPENED)]
     missing = [name for name in FILES[info.stage] if not (path / name).is_file()]
     if missing:
         return [Unfinished(info.name, path, f"no {' or '.join(missing)}")]

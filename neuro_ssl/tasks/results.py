@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.data.targets import Target
 from neuro_ssl.distributed import gather_objects
+from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import SupervisedTask
 
@@ -26,26 +27,32 @@ def evaluate(
     task_name: str,
     *,
     pretrained: bool,
+    open_test: bool = True,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Predict the validation and the test scans, and tell the loggers how well.
+    """Predict the validation scans, and the test scans unless they stay closed, and tell the loggers how well.
 
     Args:
         trainer: that trained the task.
         task: see `downstream_results`, as the others.
-        datamodule: whose test split is opened by this.
+        datamodule: whose test split this opens, or not.
         checkpoint: the weights to predict with.
         task_name: such as `brain_age`.
         pretrained: whether the encoder started from given weights.
+        open_test: else the scores are those on the validation split.
 
     Returns:
-        The predictions (`prediction_table`), and the results (`downstream_results`), the same on all ranks.
+        The predictions (`prediction_table`; of a classification with the decisions that thresholds from validation
+        make), and the results (`downstream_results`), the same on all ranks.
     """
-    outputs: Outputs = {
-        split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoint) for split in ("val", "test")
-    }
+    outputs: Outputs = {"val": trainer.predict(task, datamodule.loader("val"), ckpt_path=checkpoint)}
+    split: Literal["val", "test"] = "test" if open_test else "val"
+    if open_test:
+        outputs = {**outputs, "test": trainer.predict(task, datamodule.loader("test"), ckpt_path=checkpoint)}
     table = prediction_table(datamodule, outputs)
-    results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained)
-    for logger in trainer.loggers:
+    of_targets = ((target, table[table["task"] == target.name]) for target in datamodule.targets)
+    table = pd.concat([with_decisions(rows) if target.classes else rows for target, rows in of_targets])
+    results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained, split=split)
+    for logger in trainer.loggers if open_test else ():
         logger.log_metrics(as_metrics(results), trainer.global_step)
     return table, results
 
@@ -75,7 +82,13 @@ def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.D
 
 
 def downstream_results(
-    task: SupervisedTask, datamodule: SupervisedDataModule, table: pd.DataFrame, task_name: str, *, pretrained: bool
+    task: SupervisedTask,
+    datamodule: SupervisedDataModule,
+    table: pd.DataFrame,
+    task_name: str,
+    *,
+    pretrained: bool,
+    split: Literal["val", "test"] = "test",
 ) -> dict[str, Any]:
     """Scores on the test split with 95 % intervals, beside those of a model that ignores the image.
 
@@ -87,6 +100,7 @@ def downstream_results(
         table: its predictions, see `prediction_table`.
         task_name: such as `brain_age`.
         pretrained: whether the encoder started from given weights.
+        split: what to score; `val` where the test split stays closed.
 
     Returns:
         What was done, and its scores; those of several targets by name under `targets`.
@@ -98,6 +112,7 @@ def downstream_results(
         "initialisation": "pretrained" if pretrained else "untrained",
     }
     means, _ = datamodule.target_statistics
+    table = table[table["split"] == split]
     scored = {
         target.name: _target_results(target, table[table["task"] == target.name], mean)
         for target, mean in zip(datamodule.targets, means, strict=True)
@@ -105,19 +120,19 @@ def downstream_results(
     return run | ({"targets": scored} if len(scored) > 1 else next(iter(scored.values())))
 
 
-def _target_results(target: Target, table: pd.DataFrame, constant: float) -> dict[str, Any]:
-    """What `results.json` says of one target, by its rows of the prediction table and the training labels' mean."""
-    test = table[table["split"] == "test"]
-    baseline = test.assign(prediction=constant)
+def _target_results(target: Target, scored: pd.DataFrame, constant: float) -> dict[str, Any]:
+    """What `results.json` says of one target, by its predictions on one split and the training labels' mean."""
+    (split,) = scored["split"].unique()
+    baseline = scored.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
     return {
         "task": target.name,
         "kind": target.kind,
         "target": target.target,
         "unit": target.unit,
         "positive_class": target.classes[1] if target.classes else None,
-        "n_test_scans": len(test),
-        "n_test_subjects": int(test["subject_id"].nunique()),
-        "scores": _as_dict(score_predictions(test, target.kind)),
+        f"n_{split}_scans": len(scored),
+        f"n_{split}_subjects": int(scored["subject_id"].nunique()),
+        "scores": _as_dict(score_predictions(scored, target.kind)),
         "baseline": {
             "name": "share of the positive class" if target.classes else "mean of the training scans",
             "prediction": constant,

@@ -1,5 +1,6 @@
 """Several targets at once, and columns of a cohort's own, through real runs of the command."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 import yaml
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
+from neuro_ssl.data.supervised import SupervisedDataModule
+from neuro_ssl.data.targets import read_targets
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
@@ -66,6 +69,23 @@ def test_losses_over_an_epoch_are_means_over_labelled_scans():
         task.val_loss.update(*task.errors(outputs[part], targets[part]))
     expected = naive_loss(outputs.double().numpy(), targets.double().numpy(), (1, 1))
     assert task.val_loss.compute().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_scan_takes_part_with_the_labels_that_it_has(random_scans):
+    manifest = random_scans.manifest.copy()
+    manifest.loc[[0, 3], "age_years"] = None
+    manifest.loc[[1, 3], "sex"] = None
+    targets = read_targets("multitask", {"targets": AGE_AND_SEX})
+    datamodule = SupervisedDataModule(dataclasses.replace(random_scans, manifest=manifest), targets, 4)
+    train = datamodule.datasets["train"]
+    assert train.scan.tolist() == [0, 1, 2, 4, 5, 6]
+    rows = manifest.loc[train.scan.tolist()]
+    expected = np.stack([rows["age_years"], rows["sex"].map({"F": 0.0, "M": 1.0})], axis=1)
+    np.testing.assert_array_equal(train.target, expected)
+    means, sds = datamodule.target_statistics
+    np.testing.assert_allclose(means, np.nanmean(expected, axis=0))
+    np.testing.assert_allclose(sds, np.nanstd(expected, axis=0))
+    assert str(datamodule).endswith("; brain_age of 5 train, 3 val, 3 test; sex of 5 train, 3 val, 3 test")
 
 
 @pytest.mark.parametrize(
@@ -190,9 +210,25 @@ def test_the_same_command_shows_both_tables(runs, labelled, command, capsys):
 
 def test_a_fraction_of_several_targets_is_refused(labelled, tmp_path, command, capsys):
     with pytest.raises(SystemExit):
+        others = ["~task.targets.sex", "+task.targets.hand={target: handedness, classes: [right, left]}"]
         arguments = [*labelled, f"runs_dir={tmp_path}", "label_fraction=0.5"]
-        command("train", "+experiment=from_scratch", "task=multitask", *arguments)
-    assert "label_fraction=0.5 is stratified by one target, and this task has brain_age, sex" in capsys.readouterr().err
+        command("train", "+experiment=from_scratch", "task=multitask", *others, *arguments)
+    told = capsys.readouterr().err
+    assert "label_fraction=0.5 is stratified by one target, and this task has brain_age, hand" in told
+
+
+@pytest.mark.slow
+def test_a_closed_test_split_is_opened_later(labelled, tmp_path, command, capsys):
+    arguments = ["+experiment=linear_probe", "task=multitask", *labelled, f"runs_dir={tmp_path}"]
+    command("train", *arguments, "open_test=false")
+    shown = capsys.readouterr().out
+    assert "brain_age in years: VALIDATION scores, 3 validation scans of 3 subjects" in shown
+    assert "sex: VALIDATION scores, 4 validation scans of 4 subjects" in shown
+    (run,) = tmp_path.glob("linear_probe-*")
+    assert set(pd.read_parquet(run / "predictions.parquet")["split"]) == {"val"}
+    command("train", *arguments)
+    assert "sex: 3 test scans of 3 subjects" in capsys.readouterr().out
+    assert set(json.loads((run / "results.json").read_text())["targets"]) == {"brain_age", "sex"}
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
