@@ -70,7 +70,7 @@ def scores_table(results: dict[str, Any]) -> str:
     ]
     for metric, score in results["scores"].items():
         lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
-    if reference := results.get("reference"):
+    if (reference := results.get("reference")) and split == "test":
         scratch = f", from scratch {reference['from_scratch']:g}" if reference["from_scratch"] is not None else ""
         lines.append(
             f"  the paper's {reference['metric']}, on its own test scans of {reference['cohort']}: fine-tuned "
