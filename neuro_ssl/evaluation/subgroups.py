@@ -13,7 +13,8 @@ import pandas as pd
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.bootstrap import Score, bootstrap_intervals, subjects_of
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions, auroc_interval
+from neuro_ssl.evaluation.closed_form import auroc_interval
+from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions
 from neuro_ssl.evaluation.scores import mean_over, predictions_of
 
 SUBGROUPS = ("sex", "age_band", "site", "scanner", "diagnosis")
@@ -48,7 +49,8 @@ def subgroups(
     Returns:
         One row a subgroup, level and metric: `subgroup`, `level`, `metric`, `n_subjects`, `n_scans`, `value`, `low`,
         `high`, `few` (fewer than `FEW_SUBJECTS` subjects). What needs both classes is nan where a level has one, as
-        with the diagnosis that was predicted. A subject whose level changes between scans counts in each.
+        with the diagnosis that was predicted. Where the bootstrap has no interval, the AUROC alone has its closed form.
+        A subject whose level changes between scans counts in each.
 
     Raises:
         InputError: see `scores.predictions_of`, or an unknown metric.

@@ -268,7 +268,7 @@ def test_holm():
 def test_equally_good_models_rarely_differ(kind, metric, scans):
     assert metric in METRICS[kind]
     p = []
-    for seed in range(2000):
+    for seed in range(1000):
         a, b = (predictions(kind, n=60, scans=scans, seed=s, targets=seed) for s in (2 * seed, 2 * seed + 1))
         p.append(compare(a, b, kind, metric, n_resamples=10, n_permutations=199).p)
-    assert 0.035 <= np.mean(np.array(p) <= 0.05) <= 0.065
+    assert 0.033 <= np.mean(np.array(p) <= 0.05) <= 0.067

@@ -100,7 +100,7 @@ def cohort(tmp_path_factory):
     output = tmp_path_factory.mktemp("retests") / "simulated"
     run_command(
         "simulate",
-        *(f"output='{output}'", "n_subjects=8", "spacing_mm=8", "n_jobs=1"),
+        *(f"output='{output}'", "n_subjects=6", "spacing_mm=8", "n_jobs=1"),
         *("scanners_per_site=2", "retest_fraction=1", "follow_up_fraction=1"),
     )
     return output
@@ -114,9 +114,9 @@ def test_pairs_of_a_cohort_are_its_planted_retests(cohort):
             for path in cohort.glob("sub-*/*_sessions.tsv")
         ]
     )
-    assert (truth["visit"] == "follow-up").sum() == 8  # years later: no pairs
+    assert (truth["visit"] == "follow-up").sum() == 6  # years later: no pairs
     found = pairs(manifest)
-    assert len(found) == (truth["visit"] == "retest").sum() == 8
+    assert len(found) == (truth["visit"] == "retest").sum() == 6
     assert set(found["kind"]) == {"retest", "scanner"}
     for pair in found.itertuples():
         rows = manifest.iloc[[pair.first, pair.second]]
@@ -126,7 +126,7 @@ def test_pairs_of_a_cohort_are_its_planted_retests(cohort):
         assert (visits["scanner"].nunique() == 1) == (pair.kind == "retest")
         first, second = (tuple(row) for row in rows[["site", "scanner"]].to_numpy())
         assert pair.kind == "retest" or first < second
-    assert len(pairs(manifest, max_years=10)) == 8 * 3
+    assert len(pairs(manifest, max_years=10)) == 6 * 3
 
 
 def test_what_is_not_known_makes_no_retest():
