@@ -30,7 +30,7 @@ class EmbeddingICC:
         multivariate: one ICC of all features together, see `embedding_icc`.
         n_pairs: pairs of scans.
         n_subjects: whose they are.
-        n_constant: features that are the same in all scans; they have no ICC and don't count.
+        n_constant: features that are the same in all scans, but for rounding; they have no ICC and don't count.
     """
 
     median: Score
@@ -106,8 +106,8 @@ def embedding_icc(
 
     The multivariate one puts the mean squares, summed over the features, into ICC(2,1): it is the ratio of traces of
     Shou et al. 2013 (I2C2; Cogn Affect Behav Neurosci 13:714-724), with the shift between first and second scans as
-    part of the error. Features count by their variance, and a rotation of the embedding doesn't change it: it is for
-    embeddings, whose features share a scale, and not for tables of measures in different units.
+    part of the error. Differs: features are standardised over these scans, as probes see them, or the few of largest
+    scale would decide.
 
     Args:
         first: (pairs, features).
@@ -126,11 +126,12 @@ def embedding_icc(
     values = np.stack([np.asarray(first, float), np.asarray(second, float)])
     if not np.isfinite(values).all():
         raise InputError("features of a pair of scans are not finite; look for broken images, or retrain the encoder")
-    varies = np.ptp(values, axis=(0, 1)) > 0 if values.size else np.zeros(values.shape[2], bool)
     n_pairs = values.shape[1]
     subjects = _subjects(subject)
+    spread = values.std((0, 1)) if values.size else np.zeros(values.shape[2])
+    varies = spread > 1e-6 * np.abs(values).max((0, 1), initial=0)  # float32 has no more digits
     values = values[..., varies]
-    values = values - values.mean((0, 1)) if values.size else values  # keeps the sums of squares exact
+    values = (values - values.mean((0, 1))) / spread[varies] if values.size else values
     if n_pairs < 2 or not varies.any():
         undefined = Score(np.nan, np.nan, np.nan)
         n_subjects = len(subjects.strata[0])
