@@ -70,7 +70,8 @@ def compare(
 
     Returns:
         p is nan with test "none" (which it is also where a score is undefined), and by DeLong with fewer than
-        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan.
+        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan, and cautious for scores
+        with few possible values, such as the balanced accuracy.
 
     Raises:
         InputError: see `scores.difference`.

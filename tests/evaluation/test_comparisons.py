@@ -302,4 +302,5 @@ def test_equally_good_models_rarely_differ(kind, metric, scans):
             a = predictions(kind, n=60, seed=4 * seed, targets=seed)
             b = replicated(kind, range(4 * seed + 1, 4 * seed + 4), n=60, targets=seed)
         p.append(compare(a, b, kind, metric, n_resamples=10, n_permutations=199).p)
-    assert 0.033 <= np.mean(np.array(p) <= 0.05) <= 0.067
+    least = 0.005 if metric == "balanced_accuracy" else 0.033  # few subjects are called differently: ties, as McNemar's
+    assert least <= np.mean(np.array(p) <= 0.05) <= 0.067
