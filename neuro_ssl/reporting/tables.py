@@ -119,6 +119,17 @@ def leaking(groups: list[TaskGroup]) -> list[str]:
     ]
 
 
+def reopened(groups: list[TaskGroup]) -> list[str]:
+    """A line for each run whose test split was opened more than once."""
+    return [
+        f"{group.title}, {group.name(run)} ({run.info.name}): the test split was opened {len(times)} times, at "
+        f"{', '.join(times)}."
+        for group in groups
+        for run in group.runs
+        if len(times := run.results.test_opened) > 1
+    ]
+
+
 def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
     """One row a run and metric, baselines included, at full precision."""
     rows = []
@@ -170,9 +181,9 @@ def markdown(groups: list[TaskGroup]) -> str:
         header = ["Model", *map(group.label, group.metrics), *DETAILS]
         body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
         title = f"### {group.title}: {group.dataset.title}"
-        blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
-    leaks = "".join(f"\n{line}\n" for line in leaking(groups))
-    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{leaks}"
+        blocks.append(f"{title}\n\n{padded([header, *body])}\n")
+    notes = "".join(f"\n{line}\n" for line in leaking(groups) + reopened(groups))
+    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{notes}"
 
 
 def format_score(score: Score) -> str:
@@ -188,7 +199,8 @@ def _score(scores: object, metric: str) -> Score:
     return interval.score if interval else UNDEFINED
 
 
-def _padded(rows: list[list[str]]) -> str:
+def padded(rows: list[list[str]]) -> str:
+    """A Markdown table that is aligned as it stands; the first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(
