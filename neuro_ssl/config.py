@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -36,30 +36,39 @@ _REFUSALS = {
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
 
+# Arguments of a trainer that only predicts, not for users to choose.
+PREDICTING = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,  # ours count scans
+    "use_distributed_sampler": False,  # Lightning's would pad the last batch
+}
+
 
 class _ToldError(InputError):
     """An error of one point of a sweep, which is on stderr already."""
 
 
-def entry_point(name: str) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable[[], None]]:
     """Make `main(cfg)` a command configured by `conf/<name>.yaml`.
 
     What a user can put right becomes one message on stderr and exit status 1 (with `debug=true`: a traceback): an
     `InputError`, a configuration that doesn't compose, a file that the system refuses. Any other exception is a defect
-    of ours and keeps its traceback.
+    of ours and keeps its traceback. What main returns is for Hydra's sweepers.
     """
     known = [field.name for field in fields(SCHEMAS[name])]
 
-    def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
+    def decorate(main: Callable[[Any], float | None]) -> Callable[[], None]:
         composed = False
 
-        def run(cfg: DictConfig) -> None:
+        def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
             try:
                 plain_warnings()
                 _check_top_level(cfg, known)
-                main(cfg)
+                return main(cfg)
             except (InputError, OmegaConfBaseException, OSError) as error:
                 if cfg.debug or (isinstance(error, OSError) and error.errno not in _REFUSALS):
                     raise
@@ -181,6 +190,17 @@ def overridden(key: str) -> bool:
     """Whether the command line sets this key, its group, or anything below it."""
     given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
     return any(name == key or name.startswith(f"{key}.") for name in given)
+
+
+def options_of(keys: Iterable[str]) -> list[str]:
+    """What the command line sets of these keys, groups, or anything below them, as it was typed."""
+    given = HydraConfig.get().overrides.task
+    return [one for one in given if re.split(r"[.=@]", one.lstrip("+~"), maxsplit=1)[0] in set(keys)]
+
+
+def compose(name: str, options: Sequence[str], key: str) -> Any:
+    """What another command would have under a key with these options, as plain containers."""
+    return plain(hydra.compose(config_name=name, overrides=list(options))[key])
 
 
 def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: Iterable[str] = ()) -> None:

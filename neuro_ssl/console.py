@@ -47,19 +47,22 @@ def quiet_libraries() -> None:
 
 
 def scores_table(results: dict[str, Any]) -> str:
-    """A downstream run's scores beside its baseline's, from `results.json`."""
+    """A downstream run's scores beside its baseline's, from `results.json`, or `validation.json`, which it says."""
 
     def cell(score: dict[str, float | None]) -> str:
         value, low, high = ("n/a" if score[key] is None else f"{score[key]:.3f}" for key in ("value", "low", "high"))
         return f"{value} [{low}, {high}]"
 
     baseline = results["baseline"]
+    width = max(map(len, results["scores"])) + 2
     unit = f" in {results['unit']}" if results["unit"] else ""
+    split, what = ("test", "") if "n_test_scans" in results else ("val", "VALIDATION scores, ")
+    n_scans, n_subjects = results[f"n_{split}_scans"], results[f"n_{split}_subjects"]
+    scans = "test scans" if split == "test" else "validation scans"
     lines = [
-        f"{results['task']}{unit}: {results['n_test_scans']} test scans of {results['n_test_subjects']} subjects, "
-        "95 % intervals over subjects",
-        f"  {'':<18}{'this model':<26}{baseline['name']}",
+        f"{results['task']}{unit}: {what}{n_scans} {scans} of {n_subjects} subjects, 95 % intervals over subjects",
+        f"  {'':<{width}}{'this model':<26}{baseline['name']}",
     ]
     for metric, score in results["scores"].items():
-        lines.append(f"  {metric:<18}{cell(score):<26}{cell(baseline['scores'][metric])}")
+        lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,9 @@ class Optimizer:
         warmup_fraction: share of all steps in which the rate rises linearly from zero.
         fused: Adam's and AdamW's update in one kernel: the same numbers but for rounding, in less time and with
             less memory (experiments/throughput). LARS has none.
+        layer_decay: layer-wise rates, for fine-tuning: the head learns at the full rate, each group of the encoder's
+            layers at this factor times the rate of the one after it, down to the input. 1: all alike. (BEiT, Bao et al.
+            2022, and MAE, He et al. 2022. They count the last norm with the head; here it is the encoder's last group.)
     """
 
     algorithm: Literal["adamw", "adam", "lars"] = "adamw"
@@ -35,6 +38,7 @@ class Optimizer:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_fraction: float = 0.05
     fused: bool = True
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -43,18 +47,32 @@ class Optimizer:
             raise InputError(f"optimizer.weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.warmup_fraction < 1:
             raise InputError(f"optimizer.warmup_fraction must be in [0, 1), got {self.warmup_fraction}")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"optimizer.layer_decay must be in (0, 1], got {self.layer_decay}")
 
-    def build(self, parameters: Iterable[nn.Parameter], n_steps: int) -> dict[str, Any]:
+    def build(
+        self, parameters: Iterable[nn.Parameter], n_steps: int, encoder: nn.Module | None = None
+    ) -> dict[str, Any]:
         """Optimiser and schedule in the form that `LightningModule.configure_optimizers` returns.
 
         Args:
             parameters: those to train; others may be among them, marked by `requires_grad=False`.
             n_steps: optimiser steps of the whole run.
+            encoder: whose parameters, among these, `layer_decay` slows down by depth.
+
+        Raises:
+            InputError: `layer_decay` is asked for, and the encoder doesn't say what lies how deep.
         """
         trained = [p for p in parameters if p.requires_grad]
+        factors = self._layer_factors(encoder)
         groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {
+                "params": [p for p in trained if (p.ndim > 1) == decays and factors.get(p, 1.0) == factor],
+                "weight_decay": self.weight_decay if decays else 0.0,
+                "lr": factor * self.learning_rate,
+            }
+            for factor in sorted({1.0, *factors.values()}, reverse=True)  # the first group's rate is what is logged
+            for decays in (True, False)
         ]
         optimizer = self._algorithm(groups)
         optimizer.register_load_state_dict_post_hook(_lay_out_state_as_parameters)
@@ -69,6 +87,20 @@ class Optimizer:
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _layer_factors(self, encoder: nn.Module | None) -> dict[nn.Parameter, float]:
+        """What the rate of each of the encoder's parameters is multiplied by; none is listed where all are alike."""
+        if self.layer_decay == 1:
+            return {}
+        depth_groups: Callable[[], list[list[nn.Parameter]]] | None = getattr(encoder, "depth_groups", None)
+        if depth_groups is None:
+            raise InputError(
+                f"optimizer.layer_decay={self.layer_decay} goes by an encoder's depth_groups, which "
+                f"{type(encoder).__name__} lacks: derive it from neuro_ssl.encoders.Encoder, or set "
+                "optimizer.layer_decay=1.0"
+            )
+        groups = depth_groups()
+        return {p: self.layer_decay ** (len(groups) - depth) for depth, group in enumerate(groups) for p in group}
 
     def _algorithm(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         if self.algorithm == "lars":

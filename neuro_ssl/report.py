@@ -13,7 +13,7 @@ def main(cfg: ReportConfig) -> None:
 
     from neuro_ssl.files import appearing
     from neuro_ssl.reporting.page import render
-    from neuro_ssl.reporting.runs import read_runs
+    from neuro_ssl.reporting.runs import NOT_OPENED, read_runs
     from neuro_ssl.reporting.tables import group_by_task, markdown, tidy_results
 
     runs = read_runs(Path(cfg.runs_dir), cfg.runs)
@@ -31,7 +31,8 @@ def main(cfg: ReportConfig) -> None:
 
     print(table)
     for run in runs.unfinished:
-        print(f"unfinished, left out: {run.name} ({run.reason})")
+        what = "left out" if run.reason == NOT_OPENED else "unfinished, left out"
+        print(f"{what}: {run.name} ({run.reason})")
     print(f"report: {output / 'report.html'}")
 
 

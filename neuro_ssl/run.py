@@ -9,7 +9,8 @@
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan
-    results.json          downstream: scores with 95 % intervals
+    results.json          downstream: scores on the test split, with 95 % intervals
+    validation.json       the same of the validation split, of a run whose test split stays closed
     wandb/                the tracker's own files
 
 A run is named after what affects its result (see `run_name`), so that the same command finds it again.
@@ -43,13 +44,16 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger", "acceleration"),
+    *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger"),
+    "acceleration",
 }
 ELSEWHERE_IN = {
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
     "encoder": {"checkpoint_stages"},
     "optimizer": {"fused"},
 }
+# Keys that came later, with what they are where they change nothing: runs from before keep their names.
+NEUTRAL = {"micro_batch_size": None, "early_stopping_patience": None}
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -65,10 +69,11 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
         weights: what the encoder starts from.
     """
     identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    if identity.get("micro_batch_size") is None:
-        identity.pop("micro_batch_size", None)
+    identity = {key: value for key, value in identity.items() if key not in NEUTRAL or value != NEUTRAL[key]}
     for component, elsewhere in ELSEWHERE_IN.items():
         identity[component] = {key: value for key, value in config[component].items() if key not in elsewhere}
+    if identity["optimizer"].get("layer_decay") == 1:
+        del identity["optimizer"]["layer_decay"]
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
@@ -107,6 +112,7 @@ def describe_run(
         },
         "weights": {"name": weights.name, "path": str(weights.path), **weights.carried} if weights else None,
         "leakage": leakage,
+        **({"test_opened": []} if task.stage == "downstream" else {}),
         "covariates": sorted({*getattr(task, "covariates", ()), *learnt}),
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
@@ -156,18 +162,42 @@ class RunDirectory:
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """A downstream run's scores; None before they are there."""
-        file = self.path / "results.json"
+        """A downstream run's scores on the test split; None before they are there."""
+        return self._scores("results.json")
+
+    @property
+    def validation(self) -> dict[str, Any] | None:
+        """Those on the validation split, of a run whose test split stays closed; else None."""
+        return self._scores("validation.json")
+
+    @property
+    def validation_score(self) -> float | None:
+        """A finished downstream run's validation score, by which its epoch was chosen; None for pretraining."""
+        score: dict[str, Any] | None = self.record.get("validation")
+        return None if score is None else float(score["value"])
+
+    def _scores(self, name: str) -> dict[str, Any] | None:
+        file = self.path / name
         try:
             return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
         except ValueError as error:
             raise InputError(f"{file} is damaged ({error}); delete {self.path} to run again") from error
 
+    def open_test(self, first_process: bool) -> None:
+        """Note that the test split is opened now: before a score of it exists."""
+        if first_process:
+            record = self.record
+            self._write({**record, "test_opened": [*record["test_opened"], _now()]})
+
     def write_results(self, predictions: pd.DataFrame, results: dict[str, Any]) -> None:
-        """Keep a downstream run's prediction table and its scores."""
+        """Keep a downstream run's prediction table and its scores, with when its test split was opened."""
         with appearing(self.path / "predictions.parquet") as temporary:
             predictions.to_parquet(temporary)
-        _write_text(self.path / "results.json", json.dumps(results, indent=2))
+        if opened := self.record["test_opened"]:
+            _write_text(self.path / "results.json", json.dumps({**results, "test_opened": opened}, indent=2))
+            (self.path / "validation.json").unlink(missing_ok=True)
+        else:
+            _write_text(self.path / "validation.json", json.dumps(results, indent=2))
 
     @contextmanager
     def locked(self, first_process: bool) -> Iterator[None]:
@@ -220,9 +250,9 @@ class RunDirectory:
         Raises:
             InputError: the folder cannot be written.
         """
-        started = self.record.get("started", _now())
-        times = {"started": started, "duration_s": None}
-        self._write({"name": self.path.name, "status": "running", **times, **record})
+        times = {"started": _now(), "duration_s": None}
+        before = {key: value for key, value in self.record.items() if key in (*times, "test_opened")}
+        self._write({"name": self.path.name, "status": "running", **times, **record, **before})
         self._rewind_metrics(resume_from)
 
     def write_splits(self, manifest: pd.DataFrame) -> None:
@@ -239,11 +269,20 @@ class RunDirectory:
         metrics = pd.read_csv(file, dtype=str, keep_default_na=False)
         _write_text(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
 
-    def finish(self) -> None:
-        """Note that the run came to its end."""
+    def finish(self, epochs_trained: int, metric: str | None = None, value: float | None = None) -> None:
+        """Note that the run came to its end.
+
+        Args:
+            epochs_trained: that it went through.
+            metric: of the validation split, that chose the epoch; None for pretraining.
+            value: of the metric, in that epoch.
+        """
         record = self.record
-        seconds = time.time() - datetime.fromisoformat(record["started"]).timestamp()
-        self._write({**record, "status": "finished", "duration_s": round(seconds, 1)})
+        if record["duration_s"] is None:  # else it was finished before, and is now tested
+            seconds = time.time() - datetime.fromisoformat(record["started"]).timestamp()
+            record["duration_s"] = round(seconds, 1)
+        validation = {"validation": {"metric": metric, "value": value}} if metric else {}
+        self._write({**record, "status": "finished", "epochs_trained": epochs_trained, **validation})
 
     def _write(self, record: dict[str, Any]) -> None:
         _write_text(self.path / "run.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True))

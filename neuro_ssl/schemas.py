@@ -6,6 +6,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from neuro_ssl.errors import InputError
+
 
 @dataclass
 class SimulateConfig:
@@ -85,6 +87,8 @@ class TrainConfig:
     label_fraction: float = MISSING
     label_seed: int = MISSING
     allow_leakage: bool = MISSING
+    open_test: bool = MISSING
+    early_stopping_patience: int | None = MISSING
     dataset: Any = MISSING
     split: Any = MISSING
     encoder: Any = MISSING
@@ -95,6 +99,32 @@ class TrainConfig:
     acceleration: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
+
+
+def check_train(cfg: TrainConfig, pretraining: bool) -> None:
+    """Refuse what doesn't go together.
+
+    Args:
+        cfg: the composed configuration.
+        pretraining: whether the task is one of pretraining.
+
+    Raises:
+        InputError: naming the keys.
+    """
+    if cfg.needs_weights and not cfg.weights:
+        raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
+    if cfg.frozen and cfg.dataset.get("transform") is not None:
+        raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
+    if cfg.micro_batch_size and not pretraining:
+        raise InputError(
+            "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
+            "and +trainer.accumulate_grad_batches"
+        )
+    if cfg.early_stopping_patience is not None and pretraining:
+        raise InputError(
+            "early_stopping_patience is for downstream tasks: of pretraining no validation score says which epoch will "
+            "serve best; set it to null, and trainer.max_epochs to how long it is to last"
+        )
 
 
 @dataclass
@@ -111,6 +141,36 @@ class EmbedConfig:
     batch_size: int = MISSING
     num_workers: int = MISSING
     part_size: int = MISSING
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """`python -m neuro_ssl.evaluate`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    runs_dir: str = MISSING
+    features_dir: str = MISSING
+    grid: str = MISSING
+    encoders: Any = MISSING
+    tasks: list[str] = MISSING
+    protocols: list[str] = MISSING
+    test_sets: list[str] = MISSING
+    n_untrained: int = MISSING
+    from_scratch: list[str] = MISSING
+    seeds: list[int] = MISSING
+    label_fractions: list[float] = MISSING
+    label_seeds: list[int] = MISSING
+    cross_validation: Any = MISSING
+    statistics: Any = MISSING
+    train: list[str] = MISSING
+    prepare: bool = MISSING
+    reopen_test: bool = MISSING
+    allow_leakage: bool = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
     dataset: Any = MISSING
     trainer: Any = MISSING
 
@@ -153,6 +213,7 @@ SCHEMAS: dict[str, Any] = {
     "quality": QualityConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,
+    "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
 }

@@ -8,7 +8,8 @@ from typing import Any
 
 from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, refuse_sweep_over_devices
 from neuro_ssl.errors import InputError
-from neuro_ssl.schemas import TrainConfig
+from neuro_ssl.schemas import TrainConfig, check_train
+from neuro_ssl.sweeps import keeps_test_closed
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -27,22 +28,14 @@ SUPPLIED = {
 
 
 @entry_point("train")
-def main(cfg: TrainConfig) -> None:
-    """Run one training, go on with one that was interrupted, or show the results of one that is finished."""
+def main(cfg: TrainConfig) -> float | None:
+    """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
 
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import (
-        Checkpoints,
-        Health,
-        Progress,
-        Reconstructions,
-        Representation,
-        Throughput,
-        ViewExamples,
-    )
+    from neuro_ssl import callbacks
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule
@@ -59,23 +52,16 @@ def main(cfg: TrainConfig) -> None:
     config = plain(cfg)
     dataset = build(config["dataset"])
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
+    check_train(cfg, pretraining)
+    test_closed = None if pretraining else keeps_test_closed(cfg.open_test)
     labels = None if pretraining else (config["task"]["target"], config["task"]["leave_out"])
     store, data = divide(dataset.open(cfg.grid), build(config["split"]), cfg.label_fraction, labels, cfg.label_seed)
-    if cfg.needs_weights and not cfg.weights:
-        raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
-    if cfg.frozen and dataset.transform is not None:
-        raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
     weights = Weights.load(cfg.weights) if cfg.weights else None
     if weights:
         if overridden("encoder"):
             raise InputError(f"weights={cfg.weights} bring their own encoder: leave encoder settings out")
         weights.check_data(store.summary)
         config["encoder"] = weights.encoder
-    if cfg.micro_batch_size and not pretraining:
-        raise InputError(
-            "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
-            "and +trainer.accumulate_grad_batches"
-        )
     before = weights.seen if weights else None
     leakage = check_leakage(store.manifest, cfg.weights, before, evaluates=not pretraining, allow=cfg.allow_leakage)
 
@@ -86,17 +72,17 @@ def main(cfg: TrainConfig) -> None:
         encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
-    if run.finished:
+    if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
-        if run.results:
-            print(f"{scores_table(run.results)}\n{leakage}")
-        return
+        if scores := run.results or run.validation:
+            print(f"{scores_table(scores)}\n{leakage}")
+        return run.validation_score
 
     # Data and task
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
-    parts = {"encoder": encoder, "views": build(config["views"]), "seed": cfg.seed}
-    parts["optimizer"] = build(config["optimizer"])
+    optimizer = build(config["optimizer"])
+    parts = {"encoder": encoder, "views": build(config["views"]), "seed": cfg.seed, "optimizer": optimizer}
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
         task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
@@ -110,18 +96,21 @@ def main(cfg: TrainConfig) -> None:
     datamodule.cache_in_ram(cfg.ram_cache_gb)
 
     # Trainer
-    checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
+    checkpoints = callbacks.Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
     # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
-    callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
+    health = callbacks.Health(store.manifest["scan_id"])
+    watching = [callbacks.Throughput(), health, checkpoints, callbacks.Progress()]
     if pretraining:
-        callbacks += [
-            ViewExamples(run.path),
-            Reconstructions(run.path),
-            Representation(cfg.representation_every_epochs),
+        watching += [
+            callbacks.ViewExamples(run.path),
+            callbacks.Reconstructions(run.path),
+            callbacks.Representation(cfg.representation_every_epochs),
         ]
+    if cfg.early_stopping_patience is not None:
+        watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
     trainer = build(
         config["trainer"],
-        callbacks=callbacks,
+        callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
         **TRAINER,
@@ -139,6 +128,8 @@ def main(cfg: TrainConfig) -> None:
             going_on = ", going on from its last checkpoint" if resume_from else ""
             divided = f"; {data['split']}" if data["split"] else ""
             print(f"{run.path}{going_on}\n  {datamodule}{divided}\n  {leakage}")
+            if test_closed:
+                print(f"  the test split stays closed: {test_closed}")
         replay_history(trainer.loggers, run.path)
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
@@ -148,15 +139,19 @@ def main(cfg: TrainConfig) -> None:
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
-            table, results = evaluate(trainer, task, datamodule, checkpoints.best, task_name, pretrained=bool(weights))
+            if not test_closed:
+                run.open_test(trainer.is_global_zero)
+            how = (trainer, task, datamodule, checkpoints.best, task_name)
+            table, results = evaluate(*how, pretrained=bool(weights), open_test=not test_closed)
             results["leakage"] = leakage.record
             if trainer.is_global_zero:
                 run.write_results(table, results)
                 print(scores_table(results))
         finish_tracking()
         if trainer.is_global_zero:
-            run.finish()
+            run.finish(trainer.fit_loop.epoch_progress.current.processed, checkpoints.monitor, checkpoints.best_score)
             print(f"finished: {run.path}")
+    return checkpoints.best_score
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.errors import InputError
 from neuro_ssl.optim import Optimizer
 
@@ -45,7 +46,16 @@ def test_biases_norms_and_frozen_parameters():
     assert len(exempt["params"]) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"weight_decay": -0.1}, {"warmup_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"weight_decay": -0.1},
+        {"warmup_fraction": 1.0},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.1},
+    ],
+)
 def test_refuses(wrong):
     with pytest.raises(InputError, match=f"optimizer.{next(iter(wrong))}"):
         Optimizer(**wrong)
@@ -62,9 +72,16 @@ def network(dtype=torch.float32):
     return nn.Sequential(nn.Conv3d(3, 6, 3), nn.BatchNorm3d(6), nn.Conv3d(6, 4, 2)).to(dtype)
 
 
+class Deep(nn.Sequential):
+    """An encoder of two groups, convolution with norm and convolution."""
+
+    def depth_groups(self):
+        return [[*self[0].parameters(), *self[1].parameters()], list(self[2].parameters())]
+
+
 def trained(optimizer, model, steps, state=None, n_steps=20):
     """The optimiser, after these steps of a run."""
-    built = optimizer.build(model.parameters(), n_steps)
+    built = optimizer.build(model.parameters(), n_steps, model)
     if state is not None:
         built["optimizer"].load_state_dict(copy.deepcopy(state))
     parameters = list(model.parameters())
@@ -76,10 +93,12 @@ def trained(optimizer, model, steps, state=None, n_steps=20):
     return built["optimizer"]
 
 
-def test_lars_against_a_plain_loop():
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_lars_against_a_plain_loop(layer_decay):
     """You et al. 2017, with the paper's rate, weight decay and cosine; biases and norms by momentum alone."""
-    model, n_steps = network(torch.float64), 20
+    model, n_steps = Deep(*network(torch.float64)), 20
     rate = 0.3 * 72 / 256
+    below_head = [2, 2, 2, 2, 1, 1]  # of each parameter: two of the first convolution, two of the norm, two of the last
     weights = [p.detach().clone() for p in model.parameters()]
     velocity = [torch.zeros_like(w) for w in weights]
     for step in range(n_steps):
@@ -89,9 +108,11 @@ def test_lars_against_a_plain_loop():
                 w, g = math.sqrt((weights[i] ** 2).sum()), math.sqrt((gradient**2).sum())
                 gradient = 0.001 * w / (g + 1e-6 * w) * (gradient + 1e-6 * weights[i])
             velocity[i] = 0.9 * velocity[i] + gradient
-            weights[i] = weights[i] - step_rate * velocity[i]
+            weights[i] = weights[i] - step_rate * layer_decay ** below_head[i] * velocity[i]
 
-    lars = Optimizer(algorithm="lars", learning_rate=rate, weight_decay=1e-6, warmup_fraction=0.0)
+    lars = Optimizer(
+        algorithm="lars", learning_rate=rate, weight_decay=1e-6, warmup_fraction=0.0, layer_decay=layer_decay
+    )
     trained(lars, model, range(n_steps), n_steps=n_steps)
     for parameter, expected in zip(model.parameters(), weights, strict=True):
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=1e-12)
@@ -132,3 +153,49 @@ def test_a_run_that_goes_on_in_another_memory_layout(fused, layouts):
     laid_out(after, layouts[1]).load_state_dict(before.state_dict())
     trained(optimizer, after, range(5, 10), state)
     torch.testing.assert_close(list(after.parameters()), list(undisturbed.parameters()), rtol=1e-5, atol=1e-6)
+
+
+def mae_scale(name, n_layers, decay):
+    """He et al. 2022's `get_layer_id_for_vit` and `param_groups_lrd`, restated, with the last norm as a layer."""
+    if name.startswith("encoder.patch_embedding"):
+        layer = 0
+    elif name.startswith("encoder.blocks"):
+        layer = int(name.split(".")[2]) + 1
+    elif name.startswith("encoder.norm"):
+        layer = n_layers + 1
+    else:
+        layer = n_layers + 2
+    return decay ** (n_layers + 2 - layer)
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "adam"])
+def test_layer_wise_rates_are_those_of_mae_with_weight_decay_and_warm_up(algorithm):
+    """Adam's first step moves every weight by its rate, AdamW's decays it first. (Adam's decay is in the gradient.)"""
+    torch.manual_seed(0)
+    task = nn.ModuleDict(
+        {"encoder": ViT3D(width=12, n_heads=2, n_layers=3, patch_size=(4, 4, 4)), "head": nn.Linear(12, 1)}
+    )
+    frozen = task["encoder"].blocks[0].linear1.weight.requires_grad_(False)
+    optimizer = Optimizer(
+        algorithm=algorithm, learning_rate=0.01, weight_decay=0.1, warmup_fraction=0.5, layer_decay=0.75
+    )
+    built = optimizer.build(task.parameters(), 6, task["encoder"])
+    before = {name: p.detach().clone() for name, p in task.named_parameters()}
+    for p in task.parameters():
+        p.grad = None if p is frozen else torch.ones_like(p)
+    built["optimizer"].step()
+    for name, p in task.named_parameters():
+        rate = 0.01 / 4 * mae_scale(name, 3, 0.75)  # the first of three steps of warm-up
+        decay = rate * 0.1 * before[name] if algorithm == "adamw" and p.ndim > 1 else 0
+        expected = before[name] if p is frozen else before[name] - decay - rate
+        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=1e-3 * rate, msg=name)
+    assert built["lr_scheduler"]["scheduler"].get_last_lr()[0] == pytest.approx(0.01 / 4)  # what is logged: the head's
+
+
+def test_without_layer_decay_any_module_is_an_encoder():
+    model = network()
+    assert len(Optimizer().build(model.parameters(), 1, model)["optimizer"].param_groups) == 2
+    with pytest.raises(
+        InputError, match="layer_decay=0.5 goes by .* Sequential lacks: .* set optimizer.layer_decay=1.0"
+    ):
+        Optimizer(layer_decay=0.5).build(model.parameters(), 1, model)

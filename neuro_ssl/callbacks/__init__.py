@@ -1,6 +1,7 @@
 """Lightning callbacks: what is watched and kept while a model trains."""
 
 from neuro_ssl.callbacks.checkpoints import Checkpoints
+from neuro_ssl.callbacks.early_stopping import EarlyStopping
 from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.progress import Progress
 from neuro_ssl.callbacks.reconstructions import Reconstructions
@@ -10,6 +11,7 @@ from neuro_ssl.callbacks.view_examples import ViewExamples
 
 __all__ = [
     "Checkpoints",
+    "EarlyStopping",
     "Health",
     "Progress",
     "Reconstructions",

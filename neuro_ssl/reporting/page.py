@@ -17,8 +17,8 @@ from neuro_ssl.reporting.figures import (
     scatter,
     views,
 )
-from neuro_ssl.reporting.runs import Run, Runs
-from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, leaking, task_rows
+from neuro_ssl.reporting.runs import NOT_OPENED, Run, Runs
+from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, leaking, reopened, task_rows
 
 FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
@@ -84,7 +84,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
 
 def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
     """What a reader must know before reading a number, apart from data being simulated."""
-    lines = leaking(groups)
+    lines = leaking(groups) + reopened(groups)
     few: dict[int, list[str]] = {}
     for group in groups:
         few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(group.title)
@@ -95,7 +95,10 @@ def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
                 "can show."
             )
     for run in runs.unfinished:
-        lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
+        if run.reason == NOT_OPENED:
+            lines.append(f"Left out: {run.name} ({run.reason}). Its command without -m, with open_test=true, tests it.")
+        else:
+            lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
     finished: list[Run] = [*runs.pretraining, *runs.downstream]
     if dirty := [run.info.name for run in finished if run.info.dirty]:
         which = f"all {len(dirty)} runs" if len(dirty) == len(finished) else ", ".join(dirty)

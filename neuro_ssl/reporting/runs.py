@@ -19,13 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from neuro_ssl.data.leakage import Verdict, describe
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import Kind
-from neuro_ssl.evaluation.scores import Score
 
 FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
     "downstream": ("metrics.csv", "results.json", "predictions.parquet"),
 }
+NOT_OPENED = "test split not opened"
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
 VIEW_ARRAYS = ("original", "view1")  # at least; contrastive tasks have view2 too
@@ -89,6 +90,7 @@ class RunInfo(BaseModel):
     covariates: list[str] = []  # labels that the encoder was pretrained with
     frozen: bool
     epochs: int
+    epochs_trained: int | None = None  # fewer, if it was stopped early; None: of a version that didn't tell
     batch_size: int
     versions: dict[str, str]
     commit: str | None
@@ -144,6 +146,7 @@ class Results(BaseModel):
     scores: dict[str, Interval]
     baseline: Baseline
     leakage: Leakage | None = None  # None: of a version that did not look
+    test_opened: list[str] = []  # when; a second time if the run was interrupted while it was tested
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,8 @@ def _read_run(path: Path) -> Run | Unfinished:
     if facts.get("status") == "running":
         return Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")
     info = _validated(path / "run.yaml", RunInfo, facts)
+    if info.stage == "downstream" and facts.get("test_opened") == []:
+        return Unfinished(info.name, path, NOT_OPENED)
     missing = [name for name in FILES[info.stage] if not (path / name).is_file()]
     if missing:
         return Unfinished(info.name, path, f"no {' or '.join(missing)}")

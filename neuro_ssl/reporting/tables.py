@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.runs import Dataset, DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
@@ -31,8 +31,9 @@ class TaskGroup:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Those that the results hold, the primary one first."""
-        return {name: m for name, m in METRICS[self.kind].items() if name in self.runs[0].results.scores}
+        """Those that any run's results hold (older ones hold fewer), the primary one first."""
+        held = {name for run in self.runs for name in run.results.scores}
+        return {name: m for name, m in METRICS[self.kind].items() if name in held}
 
     @property
     def primary(self) -> str:
@@ -118,6 +119,17 @@ def leaking(groups: list[TaskGroup]) -> list[str]:
     ]
 
 
+def reopened(groups: list[TaskGroup]) -> list[str]:
+    """A line for each run whose test split was opened more than once."""
+    return [
+        f"{group.title}, {group.name(run)} ({run.info.name}): the test split was opened {len(times)} times, at "
+        f"{', '.join(times)}."
+        for group in groups
+        for run in group.runs
+        if len(times := run.results.test_opened) > 1
+    ]
+
+
 def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
     """One row a run and metric, baselines included, at full precision."""
     rows = []
@@ -169,9 +181,9 @@ def markdown(groups: list[TaskGroup]) -> str:
         header = ["Model", *map(group.label, group.metrics), *DETAILS]
         body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
         title = f"### {group.title}: {group.dataset.title}"
-        blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
-    leaks = "".join(f"\n{line}\n" for line in leaking(groups))
-    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{leaks}"
+        blocks.append(f"{title}\n\n{padded([header, *body])}\n")
+    notes = "".join(f"\n{line}\n" for line in leaking(groups) + reopened(groups))
+    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{notes}"
 
 
 def format_score(score: Score) -> str:
@@ -187,7 +199,8 @@ def _score(scores: object, metric: str) -> Score:
     return interval.score if interval else UNDEFINED
 
 
-def _padded(rows: list[list[str]]) -> str:
+def padded(rows: list[list[str]]) -> str:
+    """A Markdown table that is aligned as it stands; the first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(

@@ -141,4 +141,5 @@ class Pretraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser over encoder and head."""
-        return self.optimizer.build(self.parameters(), int(self.trainer.estimated_stepping_batches))
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        return self.optimizer.build(self.parameters(), n_steps, self.encoder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
+from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised
 
@@ -25,26 +26,32 @@ def evaluate(
     task_name: str,
     *,
     pretrained: bool,
+    open_test: bool = True,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Predict the validation and the test scans, and tell the loggers how well.
+    """Predict the validation scans, and the test scans unless they stay closed, and tell the loggers how well.
 
     Args:
         trainer: that trained the task.
         task: see `downstream_results`, as the others.
-        datamodule: whose test split is opened by this.
+        datamodule: whose test split this opens, or not.
         checkpoint: the weights to predict with.
         task_name: such as `brain_age`.
         pretrained: whether the encoder started from given weights.
+        open_test: else the scores are those on the validation split.
 
     Returns:
-        The predictions (`prediction_table`), and the results (`downstream_results`), the same on all ranks.
+        The predictions (`prediction_table`; of a classification with the decisions that thresholds from validation
+        make), and the results (`downstream_results`), the same on all ranks.
     """
-    outputs: Outputs = {
-        split: trainer.predict(task, datamodule.loader(split), ckpt_path=checkpoint) for split in ("val", "test")
-    }
+    outputs: Outputs = {"val": trainer.predict(task, datamodule.loader("val"), ckpt_path=checkpoint)}
+    split: Literal["val", "test"] = "test" if open_test else "val"
+    if open_test:
+        outputs = {**outputs, "test": trainer.predict(task, datamodule.loader("test"), ckpt_path=checkpoint)}
     table = prediction_table(datamodule, outputs)
-    results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained)
-    for logger in trainer.loggers:
+    if task.kind == "classification":
+        table = with_decisions(table)
+    results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained, split=split)
+    for logger in trainer.loggers if open_test else ():
         logger.log_metrics(as_metrics(results), trainer.global_step)
     return table, results
 
@@ -69,7 +76,13 @@ def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.D
 
 
 def downstream_results(
-    task: Supervised, datamodule: SupervisedDataModule, table: pd.DataFrame, task_name: str, *, pretrained: bool
+    task: Supervised,
+    datamodule: SupervisedDataModule,
+    table: pd.DataFrame,
+    task_name: str,
+    *,
+    pretrained: bool,
+    split: Literal["val", "test"] = "test",
 ) -> dict[str, Any]:
     """Scores on the test split with 95 % intervals, beside those of a model that ignores the image.
 
@@ -81,12 +94,13 @@ def downstream_results(
         table: its predictions, see `prediction_table`.
         task_name: such as `brain_age`.
         pretrained: whether the encoder started from given weights.
+        split: what to score; `val` where the test split stays closed.
     """
-    test = table[table["split"] == "test"]
+    scored = table[table["split"] == split]
     target = datamodule.datasets["train"].target
     assert target is not None
     constant = float(np.mean(target.numpy(), dtype=np.float64))
-    baseline = test.assign(prediction=constant)
+    baseline = scored.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
     trained = "finetune" if pretrained else "from_scratch"
     return {
         "task": task_name,
@@ -96,9 +110,9 @@ def downstream_results(
         "target": task.target,
         "unit": task.unit,
         "positive_class": task.classes[1] if task.classes else None,
-        "n_test_scans": len(test),
-        "n_test_subjects": int(test["subject_id"].nunique()),
-        "scores": _as_dict(score_predictions(test, task.kind)),
+        f"n_{split}_scans": len(scored),
+        f"n_{split}_subjects": int(scored["subject_id"].nunique()),
+        "scores": _as_dict(score_predictions(scored, task.kind)),
         "baseline": {
             "name": "share of the positive class" if task.classes else "mean of the training scans",
             "prediction": constant,
