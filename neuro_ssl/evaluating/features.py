@@ -43,8 +43,14 @@ class Features:
         """Compute what is missing; called in every process."""
         for weights in model.weights:
             for volumes in model.volumes.values():
-                options = {"batch_size": self.batch_size, "num_workers": self.num_workers}
-                embed_store(weights, volumes, self.file(weights, volumes), self.trainer, **options)
+                embed_store(
+                    weights,
+                    volumes,
+                    self.file(weights, volumes),
+                    self.trainer,
+                    batch_size=self.batch_size,
+                    num_workers=self.num_workers,
+                )
 
     def read(self, weights: Weights, volumes: Volumes, scans: pd.DataFrame) -> Array:
         """The features of these rows of a manifest, (scans, features), in their order."""

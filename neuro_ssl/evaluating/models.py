@@ -76,7 +76,9 @@ def collect(
     """
     models = [Model(ROLES["constant"], "constant", main), Model(ROLES["image_statistics"], "image_statistics", main)]
     own_grid = next(iter(main.values())).grid.name
-    pretrained, untrained, problems = [], {}, []
+    pretrained: list[Model] = []
+    untrained: dict[str, Model] = {}
+    problems: list[str] = []
     for name, weights in encoders.items():
         try:
             grid = grid_of(weights, own_grid)

@@ -64,7 +64,7 @@ def protocols_of(model: Model, target: Target, protocols: Sequence[str]) -> list
         return ["constant"]
     if model.role == "from_scratch":
         return ["from_scratch"]
-    of_kind = [name for name in protocols if name not in PROBES or target.kind in PROBES[name]]  # type: ignore[index]
+    of_kind = [name for name in protocols if name not in PROBES or target.kind in PROBES[name]]
     return of_kind if model.role == "pretrained" else [name for name in of_kind if name in FROZEN]
 
 
@@ -212,9 +212,11 @@ class Predictor:
             return labelled[~train].assign(prediction=values[train].mean())
         found = np.stack([space[name][row] for name, row in zip(labelled["cohort"], labelled["row"], strict=True)])
         if cell.protocol == "linear_probe":
-            val = labelled["split"] == "val"
+            if cell.model.role == "image_statistics":  # ml and intensities: no one scale of features fits both
+                found = (found - found[train].mean(axis=0)) / found[train].std(axis=0).clip(min=1e-12)
+            rows = (train.to_numpy(), labelled["split"].eq("val").to_numpy())
             recipe = self.settings.linear_probe
-            predict: Any = linear_probe(target.settings, found, values, train, val, seed=seed, **recipe)
+            predict: Any = linear_probe(target.settings, found, values, *rows, seed=seed, **recipe)
         else:
             subject = labelled["subject_id"][train]
             probe: Any = cell.protocol
@@ -228,7 +230,7 @@ class Predictor:
         run = trained_run([*command, grid_option(model.volumes[self.cohort]), *self.settings.train])
         made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")
         own = labelled[labelled["cohort"].eq(self.cohort) & labelled["split"].ne("train")]
-        if not made["split"].reindex(own["scan_id"]).eq(own["split"].to_numpy()).all():
+        if made["split"].reindex(own["scan_id"]).tolist() != own["split"].tolist():
             raise InputError(
                 f"{run} did not hold out the scans that are evaluated here; do the stores hold the same scans? "
                 "Preprocess again, or list what is not in all of them in exclude.csv"

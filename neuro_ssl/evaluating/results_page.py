@@ -9,8 +9,8 @@ import pandas as pd
 from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.targets import Target
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
-from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.tables import format_score, padded
 
 FEW = 30  # test subjects; below, only large differences can show
@@ -71,11 +71,12 @@ def write_page(
 
 def few_subjects(scores: pd.DataFrame) -> list[str]:
     """A warning for each test set with few subjects."""
-    counts = scores.groupby(["task", "test_set"], sort=False)["n_subjects"].first()
+    counts = scores.drop_duplicates(["task", "test_set"])
     return [
-        f"Only {n} test subjects for {task}, {test_set}: the intervals are rough, and only large differences can show."
-        for (task, test_set), n in counts.items()
-        if n < FEW
+        f"Only {row['n_subjects']} test subjects for {row['task']}, {row['test_set']}: the intervals are rough, and "
+        "only large differences can show."
+        for row in counts.to_dict("records")
+        if row["n_subjects"] < FEW
     ]
 
 
@@ -120,7 +121,7 @@ def _scores(target: Target, scores: pd.DataFrame, models: Sequence[Model], test_
     for (model, protocol), line in scores.groupby(["model", "protocol"], sort=False):
         by_metric = line.set_index("metric")
         cells = [format_score(_score(by_metric.loc[name])) for name in shown]
-        own = by_metric.loc[primary]
+        own: Any = by_metric.loc[primary]
         seeds = _range(own["seeds_low"], own["seeds_high"]) + f" ({own['n_seeds']})"
         rows.append([str(model), _words(str(protocol)), *cells, seeds, str(leakage.get(str(model), ""))])
     if target.reference:
@@ -194,7 +195,7 @@ def _intervals(table: pd.DataFrame, keys: Sequence[str]) -> str:
     """Columns `x`, `x_low`, `x_high` as one cell each."""
     names = [name for name in table if f"{name}_low" in table and not table[name].isna().all()]
     rows = [[*(key.capitalize() for key in keys), *(str(name).replace("_", " ") for name in names)]]
-    for _, row in table.iterrows():
+    for row in table.to_dict("records"):
         scores = (Score(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names)
         rows.append([*(_words(str(row[key])) for key in keys), *map(format_score, scores)])
     return padded(rows)

@@ -60,7 +60,7 @@ def summarise(
         for (task, _), group in groups:
             target = by_name[str(task)]
             lines: dict[tuple[str, str], pd.DataFrame] = {}
-            for key, line in sorted(group.groupby([*LINE, "fraction"]), key=lambda item: order[item[0][2]]):
+            for key, line in sorted(group.groupby([*LINE, "fraction"]), key=lambda item: order[str(item[0][2])]):
                 about = dict(zip([*LINE, "fraction"], key, strict=True))
                 table = decided(line, target)
                 scores = list(_scores(table, target, statistics))
@@ -137,7 +137,7 @@ def _age_gap(table: pd.DataFrame, statistics: Statistics) -> dict[str, Any]:
 
 
 def _rows(about: Mapping[str, Any], table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{**about, **row} for row in table.to_dict("records")]
+    return [{**about, **{str(name): value for name, value in row.items()}} for row in table.to_dict("records")]
 
 
 def _comparisons(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind
+from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions
 from neuro_ssl.evaluation.probes import Probe, fit_probe
 
 LABELS: dict[str, Kind] = {"age_years": "regression", "sex": "classification", "diagnosis": "classification"}
@@ -110,7 +110,7 @@ def label_scores(
         metric = PRIMARY[kind]
         for short, probe in LABEL_PROBES[kind].items():
             predict = fit_probe(probe, kind, x, y, train_scans["subject"].to_numpy()[rows])
-            score = METRICS[kind][metric].compute(val_y, predict(val_x), np.ones(len(val_y)))
+            score = METRICS[kind][metric].compute(Predictions(val_y, predict(val_x)), np.ones(len(val_y)))
             scores[f"{name}_{short}_{metric}"] = float(score)
     return scores
 
