@@ -9,7 +9,7 @@ predictions by the two could be exchanged.
 All of it is about other subjects, with these trained models: replicates are averaged, and their spread adds nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,17 +81,19 @@ def compare(
         return Comparison(delta.value, delta.low, delta.high, np.nan, "none")
     scans, a, b = paired_predictions(table_a, table_b, kind)
     subjects = subjects_of(scans, kind)
-    permuted = {"seed": seed, "n_permutations": n_permutations}
-    test: Test
+    random = {"seed": seed, "n_permutations": n_permutations}
+    test: Test = "permutation"
     if metric == "auroc" and all(p.fold is None for p in (*a, *b)):
         test = "DeLong" if len(np.unique(subjects.subject)) == len(subjects.subject) else "clustered DeLong"
         p = _delong(a, b, subjects)
     elif metric in LOSSES:
-        test, p = "permutation", _sign_flips(a, b, metric, subjects.subject, **permuted)
-    elif pairs := _pairs(a, b):
-        test, p = "permutation", _swaps(pairs, kind, metric, subjects.subject, **permuted)
-    else:
+        p = _sign_flips(_excess_loss(a, b, LOSSES[metric]), subjects.subject, **random)
+    elif not (pairs := _pairs(a, b)):
         test, p = "none", np.nan
+    elif metric == "auroc":
+        p = _sign_flips(_excess_auroc(pairs), subjects.subject, **random)
+    else:
+        p = _swaps(pairs, METRICS[kind][metric].compute, metric, subjects.subject, **random)
     return Comparison(delta.value, delta.low, delta.high, p, test)
 
 
@@ -147,30 +149,49 @@ def _placements(p: Predictions) -> Array:
     return placement
 
 
-def _sign_flips(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
-    metric: str,
-    subject: npt.NDArray[np.intp],
-    *,
-    seed: int,
-    n_permutations: int,
-) -> float:
-    """Of a mean loss: exchanging a subject's predictions changes the sign of what it adds to the difference."""
-    loss_a, loss_b = (
-        np.mean([LOSSES[metric](p.prediction - p.target) for p in replicates], axis=0) for replicates in (a, b)
-    )
-    excess = np.bincount(subject, weights=loss_a - loss_b)
+def _sign_flips(excess: Array, subject: npt.NDArray[np.intp], *, seed: int, n_permutations: int) -> float:
+    """Where exchanging a scan's predictions changes the sign of what it adds to the difference, `excess` (scans,)."""
+    of_subject = np.bincount(subject, weights=excess)
     result = permutation_test(
-        (excess,),
+        (of_subject,),
         lambda excess, axis: excess.sum(axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=n_permutations,
-        batch=max(1, _WEIGHTS_AT_ONCE // len(excess)),
+        batch=max(1, _WEIGHTS_AT_ONCE // len(of_subject)),
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
+
+
+def _excess_loss(a: Sequence[Predictions], b: Sequence[Predictions], loss: Callable[[Array], Array]) -> Array:
+    of_a, of_b = (np.mean([loss(p.prediction - p.target) for p in replicates], axis=0) for replicates in (a, b))
+    return np.asarray(of_a - of_b)
+
+
+def _excess_auroc(pairs: Sequence[tuple[Predictions, Predictions, float]]) -> Array:
+    """What each scan adds to the difference of AUROCs within folds: (scans,).
+
+    Let s be 1 for a scan whose predictions are kept, and -1 for one whose are exchanged. A positive scan x and a
+    negative one y add s_x·(aa - bb) if s_x = s_y, else s_x·(ab - ba), ab being whether a's prediction of x is above b's
+    of y. That is s_x·(aa - bb + ab - ba)/2 + s_y·(aa - bb - ab + ba)/2: a sum over scans, each with its sign.
+    """
+    total = np.zeros(len(pairs[0][0].target))
+    for p, q, share in pairs:
+        excess, n_compared = np.zeros(len(total)), 0
+        ranks_p, ranks_q = (_on_a_common_scale(predictions, "auroc") for predictions in (p, q))
+        for part in p.parts:
+            scans = np.arange(len(total))[part]
+            x, y = scans[p.target[scans] == 1], scans[p.target[scans] == 0]
+            aa, bb, ab, ba = (
+                (np.sign(of_x[x][:, None] - of_y[y]) + 1) / 2
+                for of_x, of_y in ((ranks_p, ranks_p), (ranks_q, ranks_q), (ranks_p, ranks_q), (ranks_q, ranks_p))
+            )
+            excess[x] = (aa - bb + ab - ba).sum(1) / 2
+            excess[y] = (aa - bb - ab + ba).sum(0) / 2
+            n_compared += len(x) * len(y)
+        total += share * excess / n_compared
+    return total
 
 
 def _pairs(a: Sequence[Predictions], b: Sequence[Predictions]) -> list[tuple[Predictions, Predictions, float]]:
@@ -190,7 +211,7 @@ def _pairs(a: Sequence[Predictions], b: Sequence[Predictions]) -> list[tuple[Pre
 
 def _swaps(
     pairs: Sequence[tuple[Predictions, Predictions, float]],
-    kind: Kind,
+    compute: Callable[[Predictions, Array], Array],
     metric: str,
     subject: npt.NDArray[np.intp],
     *,
@@ -199,7 +220,6 @@ def _swaps(
 ) -> float:
     """Of any score: the two models' predictions side by side, of which weights of 0 and 1 choose."""
     pooled = [(_side_by_side(p, q, metric), share) for p, q, share in pairs]
-    compute = METRICS[kind][metric].compute
 
     def statistic(left: Array, right: Array, axis: int) -> Array:
         """`left` (…, subjects): the model, 0 or 1, whose prediction counts as a's; `right`: as b's."""
@@ -231,7 +251,6 @@ def _side_by_side(a: Predictions, b: Predictions, metric: str) -> Predictions:
     return Predictions(
         target=np.concatenate([a.target, b.target]),
         prediction=np.concatenate([_on_a_common_scale(p, metric) for p in (a, b)]),
-        fold=None if a.fold is None or b.fold is None else np.concatenate([a.fold, b.fold]),
         decision=both(a.called, b.called),
         specific=both(a.specific, b.specific),
     )

@@ -198,6 +198,31 @@ def test_replicates_are_exchanged_together(seeds_a, seeds_b):
     assert result.p == pytest.approx(np.mean(np.array(null) >= null[0] - 1e-12))
 
 
+def test_cross_validated_auroc_against_every_exchange():
+    fold = np.arange(10) // 2 % 2
+    a = predictions("classification", n=10, noise=0.3, fold=fold)
+    b = replicated("classification", (1, 2), n=10, noise=2.5, fold=fold).round({"prediction": 1})  # with ties
+    target = a["target"].to_numpy()
+    of_a, *of_b = (part["prediction"].to_numpy() for part in (a, *(part for _, part in b.groupby("replicate"))))
+
+    def ranked(prediction):
+        return pd.Series(prediction).groupby(fold).rank().to_numpy()
+
+    def auroc(prediction):
+        compared = [(x, y) for x in range(10) for y in range(10) if target[x] > target[y] and fold[x] == fold[y]]
+        return np.mean([np.sign(prediction[x] - prediction[y]) / 2 + 0.5 for x, y in compared])
+
+    pairs = [(ranked(of_a), ranked(p)) for p in of_b]
+    null = [
+        abs(np.mean([auroc(np.where(swap, q, p)) - auroc(np.where(swap, p, q)) for p, q in pairs]))
+        for swap in itertools.product((False, True), repeat=10)
+    ]
+    result = compare(a, b, "classification", "auroc", n_resamples=99)
+    assert abs(result.value) == pytest.approx(null[0])
+    assert result.p == pytest.approx(np.mean(np.array(null) >= null[0] - 1e-12))
+    assert 0 < result.p < 0.9
+
+
 def test_repetitions_of_a_cross_validation_are_exchanged_with_those_of_the_same_folds():
     folds = {r: np.random.default_rng(ord(r)).permutation(np.arange(40) % 4) for r in "xyz"}
 
