@@ -13,7 +13,7 @@ Nothing is unpickled beyond tensors and plain containers (`weights_only=True`).
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Weights:
         state: the encoder's parameters and buffers.
         card: of a folder: `config.json`.
         contract: what a folder's weights expect of a volume; None for a run's, which expect what it was trained on.
+        trained: false for initial weights, which have seen nobody.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Weights:
     state: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
     contract: Contract | None = None
+    trained: bool = True
 
     @classmethod
     def load(cls, weights: str) -> "Weights":
@@ -152,9 +154,26 @@ class Weights:
             state={key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
         )
 
+    @classmethod
+    def untrained(cls, encoder: dict[str, Any], seed: int, like: "Weights | None" = None) -> "Weights":
+        """An encoder as it is before any training.
+
+        Args:
+            encoder: its configuration.
+            seed: of the initial weights.
+            like: trained weights, whose volumes it is to be given in the same way.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = build_module(encoder).state_dict()
+        new = cls(f"untrained-{seed}", Path("untrained"), {}, encoder, state, trained=False)
+        return replace(like, name=new.name, path=new.path, state=state, trained=False) if like else new
+
     @property
     def seen(self) -> Seen:
         """Whom they were trained on, as far as they say."""
+        if not self.trained:
+            return Seen()
         if self.contract is None or (self.path / SEEN_FILE).is_file():
             return Seen.by(self.path)
         return Seen(complete=False, cohorts=frozenset(self.card["cohorts"]))

@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +34,15 @@ from neuro_ssl.schemas import SCHEMAS
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
+}
+
+# Arguments of a trainer that only predicts, not for users to choose.
+PREDICTING = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,  # ours count scans
+    "use_distributed_sampler": False,  # Lightning's would pad the last batch
 }
 
 
@@ -181,6 +190,17 @@ def overridden(key: str) -> bool:
     """Whether the command line sets this key, its group, or anything below it."""
     given = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
     return any(name == key or name.startswith(f"{key}.") for name in given)
+
+
+def options_of(keys: Iterable[str]) -> list[str]:
+    """What the command line sets of these keys, groups, or anything below them, as it was typed."""
+    given = HydraConfig.get().overrides.task
+    return [one for one in given if re.split(r"[.=@]", one.lstrip("+~"), maxsplit=1)[0] in set(keys)]
+
+
+def compose(name: str, options: Sequence[str], key: str) -> Any:
+    """What another command would have under a key with these options, as plain containers."""
+    return plain(hydra.compose(config_name=name, overrides=list(options))[key])
 
 
 def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: Iterable[str] = ()) -> None:

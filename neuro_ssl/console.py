@@ -54,14 +54,15 @@ def scores_table(results: dict[str, Any]) -> str:
         return f"{value} [{low}, {high}]"
 
     baseline = results["baseline"]
+    width = max(map(len, results["scores"])) + 2
     unit = f" in {results['unit']}" if results["unit"] else ""
     split, what = ("test", "") if "n_test_scans" in results else ("val", "VALIDATION scores, ")
     n_scans, n_subjects = results[f"n_{split}_scans"], results[f"n_{split}_subjects"]
     scans = "test scans" if split == "test" else "validation scans"
     lines = [
         f"{results['task']}{unit}: {what}{n_scans} {scans} of {n_subjects} subjects, 95 % intervals over subjects",
-        f"  {'':<18}{'this model':<26}{baseline['name']}",
+        f"  {'':<{width}}{'this model':<26}{baseline['name']}",
     ]
     for metric, score in results["scores"].items():
-        lines.append(f"  {metric:<18}{cell(score):<26}{cell(baseline['scores'][metric])}")
+        lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
     return "\n".join(lines)

@@ -2,24 +2,15 @@
 
 from pathlib import Path
 
-from neuro_ssl.config import build, check_components, entry_point, plain, refuse_sweep_over_devices
+from neuro_ssl.config import PREDICTING, build, check_components, entry_point, plain, refuse_sweep_over_devices
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import EmbedConfig
-
-# Trainer arguments that are not for users to choose.
-TRAINER = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,  # ours counts scans
-    "use_distributed_sampler": False,  # Lightning's would pad the last batch
-}
 
 
 @entry_point("embed")
 def main(cfg: EmbedConfig) -> None:
     """Write the file, go on with one that was interrupted, or say that it is there."""
-    check_components(cfg, {"dataset": (), "trainer": tuple(TRAINER)})
+    check_components(cfg, {"dataset": (), "trainer": tuple(PREDICTING)})
     if not cfg.weights:
         raise InputError("weights: give a run directory, an imported folder or a published file")
 
@@ -34,7 +25,7 @@ def main(cfg: EmbedConfig) -> None:
         raise InputError("features are those of the scans as they are: leave dataset.transform out")
     weights = Weights.load(cfg.weights)
     store = dataset.open(cfg.grid)
-    trainer = build(config["trainer"], **TRAINER)
+    trainer = build(config["trainer"], **PREDICTING)
     refuse_sweep_over_devices(trainer)
     options = {key: config[key] for key in ("layer", "pooling", "batch_size", "num_workers", "part_size")}
     new = embed_store(weights, store, Path(cfg.output), trainer, **options)

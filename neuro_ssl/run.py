@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 # the dataset's settings its transform alone.
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "logger", "acceleration"),
+    *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger"),
+    "acceleration",
 }
 ELSEWHERE_IN = {
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},

@@ -80,6 +80,7 @@ class TrainConfig:
     num_workers: int = MISSING
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
+    representation_every_epochs: int = MISSING
     weights: str | None = MISSING
     needs_weights: bool = MISSING
     frozen: bool = MISSING
@@ -145,6 +146,36 @@ class EmbedConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    """`python -m neuro_ssl.evaluate`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    runs_dir: str = MISSING
+    features_dir: str = MISSING
+    grid: str = MISSING
+    encoders: Any = MISSING
+    tasks: list[str] = MISSING
+    protocols: list[str] = MISSING
+    test_sets: list[str] = MISSING
+    n_untrained: int = MISSING
+    from_scratch: list[str] = MISSING
+    seeds: list[int] = MISSING
+    label_fractions: list[float] = MISSING
+    label_seeds: list[int] = MISSING
+    cross_validation: Any = MISSING
+    statistics: Any = MISSING
+    train: list[str] = MISSING
+    prepare: bool = MISSING
+    reopen_test: bool = MISSING
+    allow_leakage: bool = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+
+
+@dataclass
 class ReportConfig:
     """`python -m neuro_ssl.report`."""
 
@@ -182,6 +213,7 @@ SCHEMAS: dict[str, Any] = {
     "quality": QualityConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,
+    "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
 }

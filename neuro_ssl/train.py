@@ -35,15 +35,7 @@ def main(cfg: TrainConfig) -> float | None:
     import lightning.pytorch as L
     from hydra.utils import get_class
 
-    from neuro_ssl.callbacks import (
-        Checkpoints,
-        EarlyStopping,
-        Health,
-        Progress,
-        Reconstructions,
-        Throughput,
-        ViewExamples,
-    )
+    from neuro_ssl import callbacks
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries, scores_table
     from neuro_ssl.data.datamodule import SSLDataModule
@@ -104,16 +96,17 @@ def main(cfg: TrainConfig) -> float | None:
     datamodule.cache_in_ram(cfg.ram_cache_gb)
 
     # Trainer
-    checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
+    checkpoints = callbacks.Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
     # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
-    callbacks = [Throughput(), Health(store.manifest["scan_id"]), checkpoints, Progress()]
+    watching = [callbacks.Throughput(), callbacks.Health(store.manifest["scan_id"]), checkpoints, callbacks.Progress()]
     if pretraining:
-        callbacks += [ViewExamples(run.path), Reconstructions(run.path)]
+        watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
+        watching.append(callbacks.Representation(cfg.representation_every_epochs))
     if cfg.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(cfg.early_stopping_patience, **task.best))
+        watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
     trainer = build(
         config["trainer"],
-        callbacks=callbacks,
+        callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
         **TRAINER,

@@ -19,9 +19,9 @@ from lightning.pytorch.strategies import DDPStrategy
 import neuro_ssl
 from neuro_ssl import embedding
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.config import PREDICTING
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.distributed import world_size
-from neuro_ssl.embed import TRAINER
 from neuro_ssl.embedding import embed_store
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.errors import InputError
@@ -118,7 +118,7 @@ def embedded(store, output, *, precision="32-true", seed=0, **options):
     """On as many processes as there are."""
     n_processes = world_size()
     strategy = DDPStrategy(process_group_backend="gloo") if n_processes > 1 else "auto"
-    trainer = L.Trainer(accelerator="cpu", devices=n_processes, strategy=strategy, precision=precision, **TRAINER)
+    trainer = L.Trainer(accelerator="cpu", devices=n_processes, strategy=strategy, precision=precision, **PREDICTING)
     options = {"batch_size": 2, "part_size": 3} | options
     return embed_store(weights_for(store, output.parent, seed), store, output, trainer, **options)
 
@@ -214,7 +214,7 @@ def test_other_scans_than_the_weights_expect(random_scans, tmp_path):
     weights = weights_for(random_scans, tmp_path)
     weights.record["dataset"] = random_scans.summary | {"grid": "8mm"}
     with pytest.raises(InputError, match="were trained on scans with grid=8mm, these have grid=16mm"):
-        embed_store(weights, random_scans, tmp_path / "f.parquet", L.Trainer(accelerator="cpu", **TRAINER))
+        embed_store(weights, random_scans, tmp_path / "f.parquet", L.Trainer(accelerator="cpu", **PREDICTING))
 
 
 def test_a_column_that_is_called_like_a_feature(random_scans, tmp_path):

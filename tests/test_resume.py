@@ -61,6 +61,7 @@ def arguments(many_brains):
             *("dataset=csv", "dataset.cohort=many", "grid=8mm", "strategy=cpu", "batch_size=5"),
             *(TRANSFORMER if "mae" in recipe else ["encoder.width=8"]),
             *("trainer.max_epochs=3", "checkpoint_minutes=0", "num_workers=0", "logger=csv"),
+            "representation_every_epochs=1",
             f"data_dir={many_brains}",
             f"runs_dir={runs}",
         ]
@@ -93,7 +94,8 @@ def final_state(run):
 def history(run):
     """Everything logged but what the machine's load decides."""
     lines = (run / "metrics.csv").read_text().splitlines()
-    return [line for line in lines if ",throughput/" not in line]
+    timing = (",throughput/", ",representation/seconds,", ",representation/share_of_time,")
+    return [line for line in lines if not any(name in line for name in timing)]
 
 
 def assert_equal_runs(run, whole):

@@ -5,7 +5,17 @@ from neuro_ssl.callbacks.early_stopping import EarlyStopping
 from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.progress import Progress
 from neuro_ssl.callbacks.reconstructions import Reconstructions
+from neuro_ssl.callbacks.representation import Representation
 from neuro_ssl.callbacks.throughput import Throughput
 from neuro_ssl.callbacks.view_examples import ViewExamples
 
-__all__ = ["Checkpoints", "EarlyStopping", "Health", "Progress", "Reconstructions", "Throughput", "ViewExamples"]
+__all__ = [
+    "Checkpoints",
+    "EarlyStopping",
+    "Health",
+    "Progress",
+    "Reconstructions",
+    "Representation",
+    "Throughput",
+    "ViewExamples",
+]

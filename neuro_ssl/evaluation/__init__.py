@@ -1,6 +1,17 @@
 """Metrics of predictions, with intervals."""
 
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.evaluation.scores import Score, difference, score_predictions
+from neuro_ssl.evaluation.bootstrap import Score
+from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric, Predictions
+from neuro_ssl.evaluation.scores import difference, over_replicates, score_predictions
 
-__all__ = ["METRICS", "PRIMARY", "Kind", "Metric", "Score", "difference", "score_predictions"]
+__all__ = [
+    "METRICS",
+    "PRIMARY",
+    "Kind",
+    "Metric",
+    "Predictions",
+    "Score",
+    "difference",
+    "over_replicates",
+    "score_predictions",
+]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.evaluation.scores import Score, difference
+from neuro_ssl.evaluation.bootstrap import Score
+from neuro_ssl.evaluation.scores import difference
 from neuro_ssl.reporting.runs import DownstreamRun
 from neuro_ssl.reporting.tables import TaskGroup, format_score
 

@@ -50,6 +50,14 @@ PRETRAINING_LABELS = {
 }
 
 
+COST = ("representation/seconds", "representation/share_of_time")
+CURVES = {  # before a metric's name, and how it is drawn
+    "train/": ("--", "training (dashed)"),
+    "val/": ("-", "validation (solid)"),
+    "": ("-", "frozen features of validation scans"),  # the metric has its group in its name
+}
+
+
 @dataclass(frozen=True)
 class Panel:
     """One image: data URI, text for those who can't see it, and the line below."""
@@ -134,9 +142,10 @@ def roc(group: TaskGroup) -> Panel:
 
 
 def pretraining_curves(runs: Sequence[PretrainingRun]) -> list[Panel]:
-    """One panel for each logged metric, except the learning rate."""
+    """One panel for each metric of training and validation, and each of the frozen features."""
     logged = {str(name) for run in runs for name in run.metrics["metric"]}
-    names = sorted({name.partition("/")[2] for name in logged if "/" in name})
+    names = sorted({name.partition("/")[2] for name in logged if name.startswith(("train/", "val/"))})
+    names += sorted(name for name in logged if name.startswith("representation/") and name not in COST)
     known = [name for name in PRETRAINING_LABELS if name in names]
     labelled = [(run, run.info.name, RUN_COLOURS[i % len(RUN_COLOURS)]) for i, run in enumerate(runs)]
     # What SimCLR scores when it can't tell a view's partner from the 2·batch − 2 other views.
@@ -162,13 +171,13 @@ def downstream_curves(group: TaskGroup) -> list[Panel]:
 def _curves(
     labelled: Sequence[tuple[Run, str, str]], name: str, label: str, title: str, chance: float | None = None
 ) -> Panel:
-    """Means over each epoch: training dashed, validation solid."""
+    """Means over each epoch."""
     figure = Figure(figsize=(4.2, 3.0), layout="constrained")
     axes = figure.subplots()
     splits = set()
     for run, run_label, colour in labelled:
-        for split, style in (("train", "--"), ("val", "-")):
-            rows = run.metrics[run.metrics["metric"] == f"{split}/{name}"].dropna(subset=["epoch", "value"])
+        for split, (style, _) in CURVES.items():
+            rows = run.metrics[run.metrics["metric"] == split + name].dropna(subset=["epoch", "value"])
             if rows.empty:
                 continue
             curve = rows.groupby("epoch")["value"].mean()
@@ -181,7 +190,7 @@ def _curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="Epoch", ylabel=label)
     axes.legend(loc="best")
-    lines = " and ".join({"train": "training (dashed)", "val": "validation (solid)"}[s] for s in sorted(splits))
+    lines = " and ".join(words for split, (_, words) in CURVES.items() if split in splits)
     return Panel(_svg(figure), f"{title}: {label} by epoch, {lines}.", f"{label}: {lines}")
 
 

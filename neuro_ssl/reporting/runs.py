@@ -19,8 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from neuro_ssl.data.leakage import Verdict, describe
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import Kind
-from neuro_ssl.evaluation.scores import Score
 
 FILES = {
     "pretraining": ("metrics.csv", "views.npz"),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.evaluation.scores import Score
 from neuro_ssl.reporting.runs import Dataset, DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
@@ -31,8 +31,9 @@ class TaskGroup:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Those that the results hold, the primary one first."""
-        return {name: m for name, m in METRICS[self.kind].items() if name in self.runs[0].results.scores}
+        """Those that any run's results hold (older ones hold fewer), the primary one first."""
+        held = {name for run in self.runs for name in run.results.scores}
+        return {name: m for name, m in METRICS[self.kind].items() if name in held}
 
     @property
     def primary(self) -> str:
@@ -180,7 +181,7 @@ def markdown(groups: list[TaskGroup]) -> str:
         header = ["Model", *map(group.label, group.metrics), *DETAILS]
         body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
         title = f"### {group.title}: {group.dataset.title}"
-        blocks.append(f"{title}\n\n{_padded([header, *body])}\n")
+        blocks.append(f"{title}\n\n{padded([header, *body])}\n")
     notes = "".join(f"\n{line}\n" for line in leaking(groups) + reopened(groups))
     return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{notes}"
 
@@ -198,7 +199,8 @@ def _score(scores: object, metric: str) -> Score:
     return interval.score if interval else UNDEFINED
 
 
-def _padded(rows: list[list[str]]) -> str:
+def padded(rows: list[list[str]]) -> str:
+    """A Markdown table that is aligned as it stands; the first row is its header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(

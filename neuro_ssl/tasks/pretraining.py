@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import count_shares, gather_rows, weighted_for_ddp
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.representation import rankme, spread
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.gradient_cache import in_micro_batches, n_micro_batches
 from neuro_ssl.tasks.running_mean import RunningMean
@@ -136,12 +136,8 @@ class Pretraining(L.LightningModule):
         self._val_embeddings.clear()
         if len(embedding) < 2:
             return  # one scan has no spread
-        direction = F.normalize(embedding, dim=1)
-        # RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values.
-        singular = torch.linalg.svdvals(embedding)
-        p = singular / singular.sum().clamp(min=1e-12)
-        self.log("val/rankme", torch.exp(-(p * (p + 1e-7).log()).sum()), sync_dist=True)
-        self.log("val/embedding_sd", direction.std(dim=0).mean() * direction.shape[1] ** 0.5, sync_dist=True)
+        self.log("val/rankme", rankme(embedding), sync_dist=True)
+        self.log("val/embedding_sd", spread(embedding), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser over encoder and head."""

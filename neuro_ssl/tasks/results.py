@@ -10,6 +10,7 @@ import pandas as pd
 
 from neuro_ssl.data.supervised import SupervisedDataModule
 from neuro_ssl.distributed import gather_objects
+from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
 from neuro_ssl.tasks.supervised import Supervised
 
@@ -39,13 +40,16 @@ def evaluate(
         open_test: else the scores are those on the validation split.
 
     Returns:
-        The predictions (`prediction_table`), and the results (`downstream_results`), the same on all ranks.
+        The predictions (`prediction_table`; of a classification with the decisions that thresholds from validation
+        make), and the results (`downstream_results`), the same on all ranks.
     """
     outputs: Outputs = {"val": trainer.predict(task, datamodule.loader("val"), ckpt_path=checkpoint)}
     split: Literal["val", "test"] = "test" if open_test else "val"
     if open_test:
         outputs = {**outputs, "test": trainer.predict(task, datamodule.loader("test"), ckpt_path=checkpoint)}
     table = prediction_table(datamodule, outputs)
+    if task.kind == "classification":
+        table = with_decisions(table)
     results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained, split=split)
     for logger in trainer.loggers if open_test else ():
         logger.log_metrics(as_metrics(results), trainer.global_step)
@@ -96,7 +100,7 @@ def downstream_results(
     target = datamodule.datasets["train"].target
     assert target is not None
     constant = float(np.mean(target.numpy(), dtype=np.float64))
-    baseline = scored.assign(prediction=constant)
+    baseline = scored.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
     trained = "finetune" if pretrained else "from_scratch"
     return {
         "task": task_name,

@@ -111,10 +111,18 @@ class Supervised(L.LightningModule):
             device: where to compute them.
         """
         datamodule.cache_features(self.to(device).extract)
-        if not self.standardise_features:
-            return
         features = datamodule.datasets["train"].features
         assert features is not None
+        self.scale_features(features)
+
+    def scale_features(self, features: Tensor) -> None:
+        """Set the scale that the head sees a frozen encoder's features at, if it is to be other than their own.
+
+        Args:
+            features: of the training scans, (scans, embed_dim).
+        """
+        if not self.standardise_features:
+            return
         self.feature_mean.copy_(features.mean(dim=0))
         # A feature that hardly varies over the training split would blow up whatever differs in a new scan.
         sd = features.std(dim=0, correction=0)

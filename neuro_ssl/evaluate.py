@@ -1,0 +1,123 @@
+"""`python -m neuro_ssl.evaluate`: encoders compared on a cohort, from features to tables.
+
+All that can be known to be wrong is found before anything is computed, and the labels of a test set are looked at once.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from neuro_ssl.config import (
+    PREDICTING,
+    build,
+    check_components,
+    compose,
+    entry_point,
+    is_sweep,
+    options_of,
+    plain,
+    refuse_sweep_over_devices,
+)
+from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import EvaluateConfig
+
+# Options that trainings, and preprocessing, take over from this command.
+DATA = ("dataset", "data_dir")
+TRAINING = (*DATA, "runs_dir", "strategy", "num_workers")
+
+
+@entry_point("evaluate")
+def main(cfg: EvaluateConfig) -> None:
+    """Evaluate, go on with an evaluation that was interrupted, or show one that is finished."""
+    check_components(cfg, {"dataset": (), "cross_validation": (), "statistics": (), "trainer": tuple(PREDICTING)})
+    if is_sweep():
+        raise InputError("an evaluation compares all its models in one table: leave -m out, and name them in encoders")
+
+    from neuro_ssl.checkpoint import Weights
+    from neuro_ssl.console import quiet_libraries
+    from neuro_ssl.evaluating.evaluation import Evaluation
+    from neuro_ssl.evaluating.features import Features
+    from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
+    from neuro_ssl.evaluating.models import collect, common_scans
+    from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, note_leakage
+    from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
+    from neuro_ssl.evaluating.record import EvaluationDirectory, evaluation_name
+    from neuro_ssl.evaluating.stores import Stores
+    from neuro_ssl.evaluating.targets import Target
+
+    quiet_libraries()
+    config = plain(cfg)
+    dataset = build(config["dataset"])
+    targets = []
+    for words in cfg.tasks:
+        name, *more = shlex.split(words)
+        options = (f"task={name}", *more)
+        targets.append(Target.of(name, compose("train", options, "task"), options))
+    check_lists(cfg.protocols, cfg.test_sets, targets, dataset.name)
+
+    # Models, each with volumes as it wants them
+    others = [name for name in cfg.test_sets if name not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)]
+    stores = Stores(dataset, others, options_of(DATA) if cfg.prepare else None)
+    main_volumes = stores.open(cfg.grid)
+    scratch = {}
+    for words in cfg.from_scratch:
+        name, *more = shlex.split(words)
+        scratch[words] = (f"encoder={name}", *more)
+        encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *cfg.train], "encoder")
+        build(encoder).check_grid(next(iter(main_volumes.values())).grid.shape)
+    weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
+    default = compose("train", [], "encoder")
+    models = collect(weights, ("resnet18", default), cfg.n_untrained, scratch, main_volumes, stores.open)
+
+    # Whom they are judged on
+    scans, left_out = {}, {}
+    for cohort in main_volumes:
+        scans[cohort], left_out[cohort] = common_scans(models, cohort)
+    by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
+    folds = all_folds(targets, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
+    note_leakage(models, folds, scans, allow=cfg.allow_leakage)
+
+    trainer = build(config["trainer"], **PREDICTING)
+    refuse_sweep_over_devices(trainer)
+    features = Features(Path(cfg.features_dir), trainer, cfg.batch_size, cfg.num_workers)
+    recipe = {
+        key: compose("train", ["+experiment=linear_probe"], key) for key in ("optimizer", "trainer", "batch_size")
+    }
+    linear_probe = {"optimizer": build(recipe["optimizer"]), "batch_size": recipe["batch_size"]}
+    linear_probe["max_epochs"] = recipe["trainer"]["max_epochs"]
+    fractions, label_seeds = tuple(cfg.label_fractions), tuple(cfg.label_seeds)
+    settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(cfg.train), linear_probe)
+    evaluation = Evaluation(
+        EvaluationDirectory(Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values())))),
+        all_cells(targets, folds, models, cfg.protocols),
+        Predictor(scans, features, folds, settings, options_of(TRAINING)),
+        build(config["statistics"]),
+        left_out,
+    )
+    if evaluation.is_finished(reopen=cfg.reopen_test):
+        print(f"already finished: {evaluation.directory.path}\n\n{evaluation.text}")
+        return
+    if trainer.is_global_zero:
+        print(evaluation)
+    for model in models:
+        features.extract(model)
+    if trainer.is_global_zero:
+        evaluation.run(config)
+        print(f"{evaluation.text}\nfinished: {evaluation.directory.path}")
+
+
+def named_encoders(encoders: Any) -> dict[str, str]:
+    """The configured weights by name.
+
+    Raises:
+        InputError: it is no mapping of names to texts.
+    """
+    if encoders is None:
+        return {}
+    if not isinstance(encoders, dict) or not all(isinstance(path, str) for path in encoders.values()):
+        raise InputError(f"encoders must map names to weights, as in {{ours: runs/simclr_pretrain-…}}; got {encoders}")
+    return {str(name): path for name, path in encoders.items()}
+
+
+if __name__ == "__main__":
+    main()

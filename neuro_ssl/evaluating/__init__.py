@@ -1,0 +1,1 @@
+"""The evaluation that `python -m neuro_ssl.evaluate` runs."""

@@ -1,0 +1,163 @@
+"""An evaluation from its plan to its tables."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from neuro_ssl.console import progress_bar
+from neuro_ssl.environment import environment
+from neuro_ssl.evaluating.models import Model
+from neuro_ssl.evaluating.predictions import Cell, Predictor
+from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint
+from neuro_ssl.evaluating.results_page import few_subjects, write_page
+from neuro_ssl.evaluating.stability import stability
+from neuro_ssl.evaluating.statistics import Statistics
+from neuro_ssl.evaluating.summary import summarise
+from neuro_ssl.evaluating.targets import Target
+from neuro_ssl.files import appearing
+
+
+class Evaluation:
+    """What one command evaluates.
+
+    Args:
+        directory: where it is kept.
+        cells: the lines of the tables.
+        predictor: makes them.
+        statistics: of the scores.
+        left_out: of each cohort, the scans that some model cannot be given.
+    """
+
+    def __init__(
+        self,
+        directory: EvaluationDirectory,
+        cells: Sequence[Cell],
+        predictor: Predictor,
+        statistics: Statistics,
+        left_out: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.directory, self.cells, self.predictor = directory, cells, predictor
+        self.statistics, self.left_out = statistics, left_out
+        self.models: list[Model] = list({cell.model.name: cell.model for cell in cells}.values())
+        self.targets: list[Target] = list({cell.target.name: cell.target for cell in cells}.values())
+        self._identities = [predictor.identity(cell) for cell in cells]
+
+    def __str__(self) -> str:
+        lines = [str(self.directory.path)]
+        for name, scans in self.predictor.scans.items():
+            out = f"; {len(self.left_out[name])} are not in every store and left out" if self.left_out[name] else ""
+            lines.append(f"  cohort {name}: {len(scans)} scans of {scans['subject_id'].nunique()} subjects{out}")
+        for model in self.models:
+            if model.role == "pretrained":
+                verdicts = dict.fromkeys(str(leakage) for leakage in model.leakage.values())
+                lines.append(f"  {model.name}: {'; '.join(verdicts)}")
+        return "\n".join(lines)
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """A fingerprint of all that looks at each task's labels of a test set."""
+        keys = [f"{cell.target.name}/{cell.test_set}" for cell in self.cells]
+        return {
+            key: fingerprint([digits for digits, own in zip(self._identities, keys, strict=True) if own == key])
+            for key in dict.fromkeys(keys)
+        }
+
+    def is_finished(self, *, reopen: bool) -> bool:
+        """Whether all of it is there.
+
+        Args:
+            reopen: look again at test sets that another evaluation has looked at.
+
+        Raises:
+            InputError: one has, and it is not asked for.
+        """
+        return self.directory.check_openings(self.wanted, reopen)
+
+    @property
+    def text(self) -> str:
+        """The results for people to read."""
+        return (self.directory.path / "results.md").read_text(encoding="utf-8")
+
+    def run(self, config: Mapping[str, Any]) -> None:
+        """Predict what is not there yet, and compute all tables.
+
+        Args:
+            config: the resolved configuration, for the record.
+        """
+        started = time.monotonic()
+        with self.directory.locked():
+            self.directory.begin(self.wanted, self._about(config))
+            predictions = self._predictions()
+            self.directory.write("predictions.parquet", predictions)
+            tables = summarise(predictions, self.targets, self.models, self.statistics)
+            tables |= stability(self.models, self.predictor.scans, self.predictor.space, predictions, self.statistics)
+            for name, table in tables.items():
+                self.directory.write(f"{name}.csv", table)
+            page = write_page(self._title, self._warnings(tables["scores"]), tables, self.targets, self.models)
+            with appearing(self.directory.path / "results.md") as file:
+                file.write_text(page, encoding="utf-8")
+            self.directory.finish(time.monotonic() - started)
+
+    def _predictions(self) -> pd.DataFrame:
+        parts = []
+        with progress_bar(total=len(self.cells), desc="models", unit="line", delay=5) as bar:
+            for cell, identity in zip(self.cells, self._identities, strict=True):
+                file = self.directory.cell(identity)
+                if not file.exists():
+                    table = self.predictor.predict(cell)
+                    with appearing(file) as temporary:
+                        table.to_parquet(temporary)
+                # Under the name that the model has now.
+                parts.append(pd.read_parquet(file).assign(model=cell.model.name))
+                bar.update()
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def _title(self) -> str:
+        own = next(iter(self.models[0].volumes.values()))
+        simulated = " (simulated)" if own.simulated and "simulated" not in own.cohort else ""
+        n_encoders = sum(model.role == "pretrained" for model in self.models)
+        return f"{n_encoders} pretrained encoder{'s' * (n_encoders != 1)} on cohort {own.cohort}{simulated}"
+
+    def _warnings(self, scores: pd.DataFrame) -> list[str]:
+        """What a reader must know before any number."""
+        lines = []
+        volumes = self.models[0].volumes
+        if simulated := [name for name, one in volumes.items() if one.simulated]:
+            lines.append(f"Simulated scans ({', '.join(simulated)}): nothing here is about patients.")
+        lines += reopened(self.directory.openings)
+        for model in self.models:
+            for test_set, leakage in model.leakage.items():
+                if leakage.verdict != "disjoint":
+                    lines.append(f"{model.name}, test set {test_set}: {leakage}.")
+        return lines + few_subjects(scores)
+
+    def _about(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "models": [
+                {
+                    "name": model.name,
+                    "role": model.role,
+                    "weights": [str(weights.path) for weights in model.weights if weights.trained],
+                    "grid": next(iter(model.volumes.values())).grid.name,
+                    "leakage": {name: leakage.record for name, leakage in model.leakage.items()},
+                }
+                for model in self.models
+            ],
+            "data": {name: dict(volumes.summary) for name, volumes in self.models[0].volumes.items()},
+            "left_out": {name: list(ids) for name, ids in self.left_out.items() if ids},
+            **environment(),
+            "config": dict(config),
+        }
+
+
+def reopened(openings: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """A line for each test set that was looked at more than once."""
+    return [
+        f"The test set {key} was opened {len(times)} times, {', '.join(str(one['time'])[:10] for one in times)}: "
+        "scores of the later ones are optimistic if models were chosen by the earlier."
+        for key, times in openings.items()
+        if len(times) > 1
+    ]

@@ -1,0 +1,129 @@
+"""What is evaluated: folds, leakage and the lines of the tables, checked before anything is computed."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from neuro_ssl.data.leakage import check_leakage
+from neuro_ssl.errors import InputError
+from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE, CrossValidation, Fold, folds
+from neuro_ssl.evaluating.models import Model
+from neuro_ssl.evaluating.predictions import PROTOCOLS, Cell, protocols_of
+from neuro_ssl.evaluating.targets import Target
+
+Folds = dict[tuple[str, str], list[Fold]]
+
+
+def check_lists(protocols: Sequence[str], test_sets: Sequence[str], targets: Sequence[Target], cohort: str) -> None:
+    """Refuse unknown protocols, and anything named twice.
+
+    Raises:
+        InputError: there is such a thing.
+    """
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise InputError(f"protocols: {unknown[0]} is none of {', '.join(PROTOCOLS)}")
+    for key, names in (
+        ("protocols", protocols),
+        ("test_sets", test_sets),
+        ("tasks", [target.name for target in targets]),
+    ):
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"{key} must name each once, and at least one; got {list(names)}")
+    if cohort in test_sets:
+        raise InputError(f"test_sets: {cohort} is the cohort that models are fitted to; its test split is called test")
+
+
+def all_folds(
+    targets: Sequence[Target],
+    test_sets: Sequence[str],
+    scans: Mapping[str, pd.DataFrame],
+    cross_validation: CrossValidation,
+    *,
+    by_auroc: bool,
+) -> Folds:
+    """The folds of each task and test set, each with labelled scans to fit, to choose and to test.
+
+    Args:
+        targets: the tasks.
+        test_sets: see `neuro_ssl.evaluating.folds`.
+        scans: the manifest of each cohort, the one that models are fitted to first.
+        cross_validation: its settings.
+        by_auroc: whether some protocol chooses a classifier's epoch by AUROC on validation scans.
+
+    Raises:
+        InputError: labels are missing, or of one class alone.
+    """
+    own = next(iter(scans.values()))
+    found: Folds = {}
+    for target in targets:
+        for test_set in test_sets:
+            divided = folds(test_set, own, target, cross_validation)
+            values = target.values(own, f"cohort {next(iter(scans))}").set_axis(own["scan_id"])
+            for fold in divided:
+                for split in ("train", "val"):
+                    _check_labels(target, test_set, split, values[fold.split == split], split == "train" or by_auroc)
+            if divided[0].other_cohort:
+                tested = target.values(scans[test_set], f"cohort {test_set}")
+            else:
+                tested = pd.concat([values[fold.split == "test"] for fold in divided])
+            _check_labels(target, test_set, "test", tested, True)
+            found[target.name, test_set] = divided
+    return found
+
+
+def _check_labels(target: Target, test_set: str, split: str, values: pd.Series, both_classes: bool) -> None:
+    values = values.dropna()
+    if values.empty:
+        raise InputError(f"task {target.name}, test set {test_set}: no {split} scan has a label in {target.column!r}")
+    if target.classes and values.nunique() == 1 and both_classes:
+        only = target.classes[int(values.iloc[0])]
+        raise InputError(
+            f"task {target.name}, test set {test_set}: all {split} scans are {only}; both classes are needed"
+        )
+
+
+def note_leakage(models: Sequence[Model], found: Folds, scans: Mapping[str, pd.DataFrame], *, allow: bool) -> None:
+    """Look up for every test set whether a model's weights have seen whom they are judged on.
+
+    Args:
+        models: to whose `leakage` it is noted.
+        found: the folds.
+        scans: the manifest of each cohort, the one that models are fitted to first.
+        allow: go on where weights have.
+
+    Raises:
+        InputError: they have, naming the model and subjects.
+    """
+    own = next(iter(scans.values()))
+    for test_set in dict.fromkeys(name for _, name in found):
+        evaluated = _evaluated(test_set, own, scans)
+        for model in models:
+            weights = model.weights[0] if model.role == "pretrained" else None
+            path, seen = (str(weights.path), weights.seen) if weights else (None, None)
+            try:
+                model.leakage[test_set] = check_leakage(evaluated, path, seen, evaluates=True, allow=allow)
+            except InputError as error:
+                raise InputError(f"{model.name}, test set {test_set}: {error}") from error
+
+
+def _evaluated(test_set: str, own: pd.DataFrame, scans: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Scans with the split that says who is judged; in a cross-validation everybody, and never by themselves."""
+    if test_set == ON_FILE:
+        return own
+    if test_set == CROSS_VALIDATION:
+        return own.assign(split="test")
+    if test_set == LEAVE_SITE_OUT:
+        return own.assign(split="test")[own["site"].notna()]
+    return pd.concat([own[own["split"] != "test"], scans[test_set].assign(split="test")], ignore_index=True)
+
+
+def all_cells(targets: Sequence[Target], found: Folds, models: Sequence[Model], protocols: Sequence[str]) -> list[Cell]:
+    """The lines of all tables, in their order."""
+    return [
+        Cell(target, test_set, model, protocol)
+        for target in targets
+        for name, test_set in found
+        if name == target.name
+        for model in models
+        for protocol in protocols_of(model, target, protocols)
+    ]

@@ -1,0 +1,76 @@
+"""Encoders that are trained for a task: by the command `train` in a process of its own, as a user would type it.
+
+A training that is there already, finished or interrupted, is used or continued, since a run is named after what affects
+its result; so that many of them can be trained beforehand, as a sweep on a cluster.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neuro_ssl.errors import InputError
+
+Array = npt.NDArray[np.float64]
+_OF_PROCESSES = re.compile(
+    r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_|PL_GLOBAL"
+)
+
+
+def run_command(name: str, options: Sequence[str]) -> str:
+    """Run `python -m neuro_ssl.<name> …`, show the command and its progress, and return what it printed.
+
+    Raises:
+        InputError: it failed, with its own reason.
+    """
+    print(f"$ {shlex.join(['python', '-m', f'neuro_ssl.{name}', *options])}", flush=True)
+    environment = {key: value for key, value in os.environ.items() if not _OF_PROCESSES.match(key)}
+    command = [sys.executable, "-m", f"neuro_ssl.{name}", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
+        output, errors = child.communicate()
+    if child.returncode:
+        reason = errors.strip().splitlines()[-1:] or ["it left no message"]
+        raise InputError(f"neuro_ssl.{name} failed ({reason[0].removeprefix('error: ')}); its command is above")
+    return output
+
+
+def trained_run(options: Sequence[str]) -> Path:
+    """Train, or find the finished run, and return its directory.
+
+    Raises:
+        InputError: as `run_command`.
+    """
+    output = run_command("train", options)
+    found = re.findall(r"^(?:already finished|finished): (.+)$", output, flags=re.MULTILINE)
+    if not found:
+        raise InputError(f"neuro_ssl.train ended without naming its run; it printed:\n{output}")
+    return Path(found[-1])
+
+
+def head_of(run: Path) -> tuple[Array, float]:
+    """The linear layer that a finished run put on its encoder's features, in the target's own unit or as a logit.
+
+    Returns:
+        Weights (features,) and intercept: the prediction is their sum with the features.
+
+    Raises:
+        InputError: a checkpoint that holds no such layer.
+    """
+    file = run / "checkpoints" / "best.ckpt"
+    state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        weight, bias = (state[f"head.{name}"].double().numpy() for name in ("weight", "bias"))
+        mean, sd, target_mean, target_sd = (
+            state[name].double().numpy() for name in ("feature_mean", "feature_sd", "target_mean", "target_sd")
+        )
+    except KeyError as error:
+        raise InputError(f"{file} holds no head of a task ({error}); delete the run and train it again") from error
+    weight = weight[0] / sd * target_sd
+    return weight, float(bias[0] * target_sd + target_mean - weight @ mean)
