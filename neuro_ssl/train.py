@@ -135,8 +135,8 @@ def main(cfg: TrainConfig) -> float | None:
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
-            if not test_closed:
-                run.open_test(trainer.is_global_zero)
+            if trainer.is_global_zero and not test_closed:
+                run.open_test()
             how = (trainer, task, datamodule, checkpoints.best, task_name)
             table, results = evaluate(*how, pretrained=bool(weights), open_test=not test_closed)
             results["leakage"] = leakage.record
