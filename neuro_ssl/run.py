@@ -10,7 +10,7 @@
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan
     results.json          downstream: scores on the test split, with 95 % intervals
-    validation.json       the same of the validation split, of a run whose test split stays closed
+    validation.json       the same of the validation split, of a run that ended with its test split closed
     wandb/                the tracker's own files
 
 A run is named after what affects its result (see `run_name`), so that the same command finds it again.
@@ -165,7 +165,7 @@ class RunDirectory:
 
     @property
     def validation(self) -> dict[str, Any] | None:
-        """Those on the validation split, of a run whose test split stays closed; else None."""
+        """Those on the validation split, of a run that ended with its test split closed; else None."""
         return self._scores("validation.json")
 
     @property
@@ -192,7 +192,6 @@ class RunDirectory:
             predictions.to_parquet(temporary)
         if opened := self.record["test_opened"]:
             _write_text(self.path / "results.json", json.dumps({**results, "test_opened": opened}, indent=2))
-            (self.path / "validation.json").unlink(missing_ok=True)
         else:
             _write_text(self.path / "validation.json", json.dumps(results, indent=2))
 

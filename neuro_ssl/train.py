@@ -74,7 +74,7 @@ def main(cfg: TrainConfig) -> float | None:
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
     if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
-        if scores := run.results or run.validation:
+        if scores := run.validation if test_closed else run.results:
             print(f"{scores_table(scores)}\n{leakage}")
         return run.validation_score
 
