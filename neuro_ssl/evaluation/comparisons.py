@@ -24,7 +24,7 @@ from neuro_ssl.evaluation.scores import difference, paired_predictions
 
 Test = Literal["DeLong", "clustered DeLong", "permutation", "none"]
 
-LOSSES = {"mae": lambda error: np.abs(error), "brier": lambda error: error**2}  # scores that are the mean of a loss
+LOSSES = {"mae": np.abs, "brier": np.square}  # of the error: scores that are the mean of a loss
 _WEIGHTS_AT_ONCE = 1_000_000  # of permutations, in memory together
 
 
@@ -54,13 +54,14 @@ def compare(
     """Score of `table_a` minus score of `table_b`, paired by subject.
 
     Cross-validated predictions (column `fold`) are never put to DeLong's test: folds have too few scans for a variance
-    each, and one fold's test scans trained the others' models. The permutation test there needs the same folds in both
-    tables. It takes the trained models as given too.
+    each, and one fold's test scans trained the others' models. The permutation test, which takes the trained models as
+    given too, needs the same folds in both tables, each as often in proportion.
 
     Args:
         table_a: see `scores.predictions_of`, with `scan_id`.
-        table_b: predictions of another model for the same scans. It may have more or fewer replicates: then the
-            permutation test exists for `LOSSES` alone, and other scores but the AUROC have only the interval.
+        table_b: predictions of another model for the same scans. It may have more or fewer replicates: each is then
+            exchanged with every one of the other table that has the same folds, and the permutation test is no longer
+            exact, but holds for many subjects.
         kind: "classification" or "regression".
         metric: a key of `METRICS[kind]`.
         seed: of bootstrap and permutations: the same tables give the same numbers.
@@ -69,7 +70,8 @@ def compare(
 
     Returns:
         p is nan with test "none" (which it is also where a score is undefined), and by DeLong with fewer than
-        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan.
+        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan, and cautious for scores
+        with few possible values, such as the balanced accuracy.
 
     Raises:
         InputError: see `scores.difference`.
@@ -86,8 +88,8 @@ def compare(
         p = _delong(a, b, subjects)
     elif metric in LOSSES:
         test, p = "permutation", _sign_flips(a, b, metric, subjects.subject, **permuted)
-    elif len(a) == len(b) and all(_same_folds(p, q) for p, q in zip(a, b, strict=True)):
-        test, p = "permutation", _swaps(a, b, kind, metric, subjects.subject, **permuted)
+    elif pairs := _pairs(a, b):
+        test, p = "permutation", _swaps(pairs, kind, metric, subjects.subject, **permuted)
     else:
         test, p = "none", np.nan
     return Comparison(delta.value, delta.low, delta.high, p, test)
@@ -171,9 +173,23 @@ def _sign_flips(
     return float(result.pvalue)
 
 
+def _pairs(a: Sequence[Predictions], b: Sequence[Predictions]) -> list[tuple[Predictions, Predictions, float]]:
+    """Which replicates are exchanged with each other, with weights that give all of a model the same; or none.
+
+    One by one if that goes, else each with all that have the same folds.
+    """
+    if len(a) == len(b) and all(_same_folds(p, q) for p, q in zip(a, b, strict=True)):
+        return [(p, q, 1 / len(a)) for p, q in zip(a, b, strict=True)]
+    same = np.array([[_same_folds(p, q) for q in b] for p in a])
+    of_a, of_b = same.sum(1), same.sum(0)  # partners of each
+    pairs = np.argwhere(same)
+    if not of_a.all() or not of_b.all() or any(of_a[i] * len(a) != of_b[j] * len(b) for i, j in pairs):
+        return []
+    return [(a[i], b[j], 1 / (len(a) * of_a[i])) for i, j in pairs]
+
+
 def _swaps(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
+    pairs: Sequence[tuple[Predictions, Predictions, float]],
     kind: Kind,
     metric: str,
     subject: npt.NDArray[np.intp],
@@ -182,14 +198,15 @@ def _swaps(
     n_permutations: int,
 ) -> float:
     """Of any score: the two models' predictions side by side, of which weights of 0 and 1 choose."""
-    pooled = [_side_by_side(p, q, metric) for p, q in zip(a, b, strict=True)]
+    pooled = [(_side_by_side(p, q, metric), share) for p, q, share in pairs]
     compute = METRICS[kind][metric].compute
 
     def statistic(left: Array, right: Array, axis: int) -> Array:
         """`left` (…, subjects): the model, 0 or 1, whose prediction counts as a's; `right`: as b's."""
         swapped, kept = left[..., subject], right[..., subject]
         as_a, as_b = np.concatenate([kept, swapped], -1), np.concatenate([swapped, kept], -1)
-        return np.mean([compute(p, as_a) - compute(p, as_b) for p in pooled], axis=0)  # type: ignore[no-any-return]
+        differences = [share * (compute(p, as_a) - compute(p, as_b)) for p, share in pooled]
+        return np.sum(differences, axis=0)  # type: ignore[no-any-return]
 
     n_subjects = subject.max() + 1
     with np.errstate(all="ignore"):  # 0/0 where a score is undefined

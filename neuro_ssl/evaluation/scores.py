@@ -2,8 +2,8 @@
 
 The intervals come from a bootstrap over subjects (`bootstrap.py`). A table may hold several replicates of the same
 scans (seeds, draws of labels, repetitions of a cross-validation): a score is then the mean of the replicates' scores,
-and a resample takes the same subjects in all of them. So the interval is about other subjects, with these replicates;
-`over_replicates` is about other replicates.
+and a resample takes the same subjects in all of them. So the interval is about other subjects, with these models and
+their thresholds; `over_replicates` is about other replicates.
 
 A bootstrap can't see the uncertainty of a perfect separation, of a class that is always or never recognised, or of a
 handful of subjects. AUROC, balanced accuracy, sensitivity and specificity then get closed-form intervals on the number
