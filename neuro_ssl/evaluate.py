@@ -59,11 +59,11 @@ def main(cfg: EvaluateConfig) -> None:
     others = [name for name in cfg.test_sets if name not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)]
     stores = Stores(dataset, others, options_of(DATA) if cfg.prepare else None)
     main_volumes = stores.open(cfg.grid)
-    scratch = {}
+    scratch, training = {}, shlex.split(cfg.train)
     for words in cfg.from_scratch:
         name, *more = shlex.split(words)
         scratch[words] = (f"encoder={name}", *more)
-        encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *cfg.train], "encoder")
+        encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *training], "encoder")
         build(encoder).check_grid(next(iter(main_volumes.values())).grid.shape)
     weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
     default = compose("train", [], "encoder")
@@ -86,7 +86,7 @@ def main(cfg: EvaluateConfig) -> None:
     linear_probe = {"optimizer": build(recipe["optimizer"]), "batch_size": recipe["batch_size"]}
     linear_probe["max_epochs"] = recipe["trainer"]["max_epochs"]
     fractions, label_seeds = tuple(cfg.label_fractions), tuple(cfg.label_seeds)
-    settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(cfg.train), linear_probe)
+    settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(training), linear_probe)
     evaluation = Evaluation(
         EvaluationDirectory(Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values())))),
         all_cells(targets, folds, models, cfg.protocols),

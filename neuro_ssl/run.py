@@ -10,7 +10,7 @@
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan and target
     results.json          downstream: scores on the test split, with 95 % intervals
-    validation.json       the same of the validation split, of a run whose test split stays closed
+    validation.json       the same of the validation split, of a run that ended with its test split closed
     wandb/                the tracker's own files
 
 A run is named after what affects its result (see `run_name`), so that the same command finds it again.
@@ -53,8 +53,8 @@ ELSEWHERE_IN = {
     "task": {"reference"},
     "optimizer": {"fused"},
 }
-# Keys that came later, with what they are where they change nothing: runs from before keep their names.
-NEUTRAL = {"micro_batch_size": None, "early_stopping_patience": None}
+# Keys that came later, as they change nothing: runs from before keep their names.
+NEUTRAL = [("micro_batch_size", None), ("early_stopping_patience", None), ("layer_decay", 1.0)]
 
 
 def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
@@ -69,12 +69,10 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "
         data: `identity` of the volume store.
         weights: what the encoder starts from.
     """
-    identity = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    identity = {key: value for key, value in identity.items() if key not in NEUTRAL or value != NEUTRAL[key]}
+    identity = {key: value for key, value in config.items() if key not in ELSEWHERE and (key, value) not in NEUTRAL}
     for component, elsewhere in ELSEWHERE_IN.items():
-        identity[component] = {key: value for key, value in config[component].items() if key not in elsewhere}
-    if identity["optimizer"].get("layer_decay") == 1:
-        del identity["optimizer"]["layer_decay"]
+        settings = config[component].items()
+        identity[component] = {key: v for key, v in settings if key not in elsewhere and (key, v) not in NEUTRAL}
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights.name if weights else None}
@@ -168,14 +166,14 @@ class RunDirectory:
 
     @property
     def validation(self) -> dict[str, Any] | None:
-        """Those on the validation split, of a run whose test split stays closed; else None."""
+        """Those on the validation split, of a run that ended with its test split closed; else None."""
         return self._scores("validation.json")
 
     @property
     def validation_score(self) -> float | None:
         """A finished downstream run's validation score, by which its epoch was chosen; None for pretraining."""
-        score: dict[str, Any] | None = self.record.get("validation")
-        return None if score is None else float(score["value"])
+        score: float | None = self.record.get("validation", {}).get("value")
+        return score
 
     def _scores(self, name: str) -> dict[str, Any] | None:
         file = self.path / name
@@ -184,11 +182,10 @@ class RunDirectory:
         except ValueError as error:
             raise InputError(f"{file} is damaged ({error}); delete {self.path} to run again") from error
 
-    def open_test(self, first_process: bool) -> None:
+    def open_test(self) -> None:
         """Note that the test split is opened now: before a score of it exists."""
-        if first_process:
-            record = self.record
-            self._write({**record, "test_opened": [*record["test_opened"], _now()]})
+        record = self.record
+        self._write({**record, "test_opened": [*record["test_opened"], _now()]})
 
     def write_results(self, predictions: pd.DataFrame, results: dict[str, Any]) -> None:
         """Keep a downstream run's prediction table and its scores, with when its test split was opened."""
@@ -196,7 +193,6 @@ class RunDirectory:
             predictions.to_parquet(temporary)
         if opened := self.record["test_opened"]:
             _write_text(self.path / "results.json", json.dumps({**results, "test_opened": opened}, indent=2))
-            (self.path / "validation.json").unlink(missing_ok=True)
         else:
             _write_text(self.path / "validation.json", json.dumps(results, indent=2))
 
@@ -271,19 +267,14 @@ class RunDirectory:
         _write_text(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
 
     def finish(self, epochs_trained: int, metric: str | None = None, value: float | None = None) -> None:
-        """Note that the run came to its end.
-
-        Args:
-            epochs_trained: that it went through.
-            metric: of the validation split, that chose the epoch; None for pretraining.
-            value: of the metric, in that epoch.
-        """
+        """Note that the run came to its end; of a downstream run also the validation score that chose its epoch."""
         record = self.record
         if record["duration_s"] is None:  # else it was finished before, and is now tested
             seconds = time.time() - datetime.fromisoformat(record["started"]).timestamp()
             record["duration_s"] = round(seconds, 1)
-        validation = {"validation": {"metric": metric, "value": value}} if metric else {}
-        self._write({**record, "status": "finished", "epochs_trained": epochs_trained, **validation})
+        if metric:
+            record["validation"] = {"metric": metric, "value": value}
+        self._write({**record, "status": "finished", "epochs_trained": epochs_trained})
 
     def _write(self, record: dict[str, Any]) -> None:
         _write_text(self.path / "run.yaml", yaml.safe_dump(record, sort_keys=False, allow_unicode=True))

@@ -165,7 +165,7 @@ class EvaluateConfig:
     label_seeds: list[int] = MISSING
     cross_validation: Any = MISSING
     statistics: Any = MISSING
-    train: list[str] = MISSING
+    train: str = MISSING
     prepare: bool = MISSING
     reopen_test: bool = MISSING
     allow_leakage: bool = MISSING

@@ -76,7 +76,7 @@ def main(cfg: TrainConfig) -> float | None:
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
     if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
-        if scores := run.results or run.validation:
+        if scores := run.validation if test_closed else run.results:
             print(f"{scores_table(scores)}\n{leakage}")
         return run.validation_score
 
@@ -99,14 +99,10 @@ def main(cfg: TrainConfig) -> float | None:
     # Trainer
     checkpoints = callbacks.Checkpoints(run.checkpoints, cfg.checkpoint_minutes, **task.best)
     # In this order: a step's time is taken before anything else is done, and its loss is noted before it is saved.
-    health = callbacks.Health(store.manifest["scan_id"])
-    watching = [callbacks.Throughput(), health, checkpoints, callbacks.Progress()]
+    watching = [callbacks.Throughput(), callbacks.Health(store.manifest["scan_id"]), checkpoints, callbacks.Progress()]
     if pretraining:
-        watching += [
-            callbacks.ViewExamples(run.path),
-            callbacks.Reconstructions(run.path),
-            callbacks.Representation(cfg.representation_every_epochs),
-        ]
+        watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
+        watching.append(callbacks.Representation(cfg.representation_every_epochs))
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
     trainer = build(
@@ -140,8 +136,8 @@ def main(cfg: TrainConfig) -> float | None:
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
-            if not test_closed:
-                run.open_test(trainer.is_global_zero)
+            if trainer.is_global_zero and not test_closed:
+                run.open_test()
             how = (trainer, task, datamodule, checkpoints.best, task_name)
             table, results = evaluate(*how, pretrained=bool(weights), open_test=not test_closed)
             results["leakage"] = leakage.record

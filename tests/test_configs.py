@@ -128,7 +128,8 @@ def test_every_command_of_the_readme_composes(words):
         assert importlib.import_module(module).command_line().parse_args(arguments).command == arguments[0]
         return
     first_points = [
-        re.sub(r"^(task|seed|shard|label_fraction|split.fold)=([^,]+),.*", r"\1=\2", argument) for argument in arguments
+        re.sub(r"^(task|seed|shard|label_fraction|split.fold|optimizer.learning_rate)=([^,]+),.*", r"\1=\2", argument)
+        for argument in arguments
     ]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         cfg = compose(module.removeprefix("neuro_ssl."), first_points, return_hydra_config=True)

@@ -10,9 +10,10 @@ from neuro_ssl.grid import Grid
 from tests.test_configs import CONF, composed
 
 # Restated from the paper and its public code, independently of the files. Adam's defaults hold where it names nothing.
-ADAM = {"algorithm": "adam", "weight_decay": 0.0, "schedule": "constant", "warmup_fraction": 0.0}
+ADAM = {"algorithm": "adam", "weight_decay": 0.0, "schedule": "constant", "warmup_fraction": 0.0, "layer_decay": 1.0}
 DOWNSTREAM = {
     "allow_leakage": True,
+    "early_stopping_patience": None,
     "grid": "paper_1mm",
     "batch_size": 6,
     "views": None,

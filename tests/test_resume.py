@@ -148,6 +148,34 @@ def test_killed_and_started_again(recipe, moment, arguments, whole, tmp_path, co
     assert_equal_runs(only_run(tmp_path), runs[recipe])
 
 
+@pytest.mark.parametrize(
+    ("hook", "epochs_before_the_end"),
+    [
+        ("on_train_batch_end", 0.5),  # within the last epoch: one more without a better score, and it stops
+        pytest.param("on_train_epoch_start", 1, marks=pytest.mark.slow),
+        pytest.param("on_train_epoch_end", 0, marks=pytest.mark.slow),
+        ("on_train_end", 0),  # stopped, but not yet said to be finished: it doesn't train on
+    ],
+)
+def test_early_stopping_comes_where_it_came_without_the_kill(
+    hook, epochs_before_the_end, arguments, whole, tmp_path, command, monkeypatch
+):
+    def stopping(runs):
+        return [*arguments("from_scratch", runs), "task=sex", "trainer.max_epochs=9", "early_stopping_patience=2"]
+
+    runs, folder = whole
+    if "stopped" not in runs:
+        command("train", *stopping(folder / "stopped"))
+        runs["stopped"] = only_run(folder / "stopped")
+    epochs = yaml.safe_load((runs["stopped"] / "run.yaml").read_text())["epochs_trained"]
+    assert 3 <= epochs < 9
+    interrupted(monkeypatch, command, stopping(tmp_path), hook, int(4 * (epochs - epochs_before_the_end)))
+    command("train", *stopping(tmp_path))
+    assert_equal_runs(only_run(tmp_path), runs["stopped"])
+    record = yaml.safe_load((only_run(tmp_path) / "run.yaml").read_text())
+    assert record["epochs_trained"] == epochs
+
+
 def interrupted(monkeypatch, command, arguments, hook="on_train_batch_end", step=6):
     with monkeypatch.context() as patch:
         kill_at(patch, hook, step)

@@ -166,11 +166,14 @@ def test_a_search_is_scored_on_validation_and_its_choice_is_tested_without_train
     assert "3 test scans" in capsys.readouterr().out
     assert before == {name: (chosen / "checkpoints" / name).read_bytes() for name in before}
     assert (chosen / "metrics.csv").read_text().startswith(history)
-    assert not (chosen / "validation.json").exists()
     record, results = record_of(chosen), json.loads((chosen / "results.json").read_text())
     assert record["status"] == "finished"
     assert record["test_opened"] == results["test_opened"]
     assert len(results["test_opened"]) == 1
+    command("train", *probe, "optimizer.learning_rate=0.02", "open_test=false")  # as a search would find it
+    out = capsys.readouterr().out
+    assert "VALIDATION scores" in out
+    assert "test scans" not in out
 
     # It is what a run that was tested at once says.
     command("train", *probe, "optimizer.learning_rate=0.02", f"runs_dir={tmp_path / 'at once'}")

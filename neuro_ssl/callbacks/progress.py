@@ -32,8 +32,8 @@ class Progress(ProgressBar):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the epoch's metrics."""
+        metrics = self.get_metrics(trainer, pl_module)  # of all processes, which must all take part
         if self.bar is not None:
-            metrics = self.get_metrics(trainer, pl_module)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
             self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}", refresh=False)
 

@@ -122,10 +122,13 @@ class LeaveSiteOut:
     Args:
         site: its name in the column.
         column: such as site, scanner or cohort.
+        tested: all: everybody there; test_split: those of the test split on file alone, and of other sites nobody of
+            the test split is trained on, so that an encoder that was pretrained on the training split can be judged.
     """
 
     site: str | int | None = None
     column: str = "site"
+    tested: Literal["all", "test_split"] = "all"
 
     def __call__(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """The manifest with the site's scans as the test split.
@@ -141,11 +144,14 @@ class LeaveSiteOut:
             raise InputError(f"split.site={self.site}: no such {self.column}; there are {there or 'none'}")
         person = persons(manifest)
         here = site == code_text(self.site)
-        split = manifest["split"].where(manifest["split"] != "test", "train")
-        return manifest.assign(split=split.mask(person.isin(person[here]) | site.isna()).mask(here, "test"))
+        on_file, seen_here = manifest["split"], person.isin(person[here]) | site.isna()
+        if self.tested == "all":
+            return manifest.assign(split=on_file.where(on_file != "test", "train").mask(seen_here).mask(here, "test"))
+        in_test = on_file == "test"
+        return manifest.assign(split=on_file.mask(seen_here | in_test).mask(here & in_test, "test"))
 
     def __str__(self) -> str:
-        return f"{self.column} {self.site} left out"
+        return f"{self.column} {self.site} left out{'' if self.tested == 'all' else ', its test subjects tested'}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     test               the split on file
     cross_validation   repeated, nested, by person: every scan is tested once a repetition; for small cohorts
-    leave_site_out     every site is tested once, by a model of the others
+    leave_site_out     every site's part of that test split, by a model of the other sites: the same people, out of
+                       distribution
     any other name     a cohort: all of it is tested, by a model of this cohort's training split
 
 The validation split of a fold chooses thresholds, epochs and the correction of an age gap; nothing else of a fold is
@@ -108,7 +109,8 @@ def _divisions(
         if len(sites) < 2:
             raise InputError(f"test_sets=[leave_site_out]: the cohort has {len(sites)} site; two are needed")
         for number, site in enumerate(sites):
-            yield LeaveSiteOut(site), _options("leave_site_out", {"site": f"'{site}'"}), 0, number
+            options = {"site": f"'{site}'", "tested": "test_split"}
+            yield LeaveSiteOut(site, tested="test_split"), _options("leave_site_out", options), 0, number
     else:
         yield StoredSplit(), (), 0, None
 

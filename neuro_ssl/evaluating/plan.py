@@ -108,12 +108,10 @@ def note_leakage(models: Sequence[Model], found: Folds, scans: Mapping[str, pd.D
 
 def _evaluated(test_set: str, own: pd.DataFrame, scans: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Scans with the split that says who is judged; in a cross-validation everybody, and never by themselves."""
-    if test_set == ON_FILE:
+    if test_set in (ON_FILE, LEAVE_SITE_OUT):
         return own
     if test_set == CROSS_VALIDATION:
         return own.assign(split="test")
-    if test_set == LEAVE_SITE_OUT:
-        return own.assign(split="test")[own["site"].notna()]
     return pd.concat([own[own["split"] != "test"], scans[test_set].assign(split="test")], ignore_index=True)
 
 

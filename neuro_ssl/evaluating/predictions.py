@@ -212,6 +212,8 @@ class Predictor:
             return labelled[~train].assign(prediction=values[train].mean())
         found = np.stack([space[name][row] for name, row in zip(labelled["cohort"], labelled["row"], strict=True)])
         if cell.protocol == "linear_probe":
+            if cell.model.role == "image_statistics":  # ml and intensities: no one scale of features fits both
+                found = (found - found[train].mean(axis=0)) / found[train].std(axis=0).clip(min=1e-12)
             rows = (train.to_numpy(), labelled["split"].eq("val").to_numpy())
             recipe = self.settings.linear_probe
             predict: Any = linear_probe(target.settings, found, values, *rows, seed=seed, **recipe)

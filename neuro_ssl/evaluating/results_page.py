@@ -17,7 +17,7 @@ FEW = 30  # test subjects; below, only large differences can show
 _TEST_SETS = {
     ON_FILE: "test split",
     CROSS_VALIDATION: "cross-validation by person",
-    LEAVE_SITE_OUT: "every site tested by a model of the others",
+    LEAVE_SITE_OUT: "test split, each site by a model of the others",
 }
 HOW = """\
 Every interval is one of 95 %. `value [low, high]`: bootstrap over subjects (BCa; where it is degenerate a closed form).

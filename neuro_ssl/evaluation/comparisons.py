@@ -9,7 +9,7 @@ predictions by the two could be exchanged.
 All of it is about other subjects, with these trained models: replicates are averaged, and their spread adds nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,7 @@ from neuro_ssl.evaluation.scores import difference, paired_predictions
 
 Test = Literal["DeLong", "clustered DeLong", "permutation", "none"]
 
-LOSSES = {"mae": lambda error: np.abs(error), "brier": lambda error: error**2}  # scores that are the mean of a loss
+LOSSES = {"mae": np.abs, "brier": np.square}  # of the error: scores that are the mean of a loss
 _WEIGHTS_AT_ONCE = 1_000_000  # of permutations, in memory together
 
 
@@ -54,13 +54,14 @@ def compare(
     """Score of `table_a` minus score of `table_b`, paired by subject.
 
     Cross-validated predictions (column `fold`) are never put to DeLong's test: folds have too few scans for a variance
-    each, and one fold's test scans trained the others' models. The permutation test there needs the same folds in both
-    tables. It takes the trained models as given too.
+    each, and one fold's test scans trained the others' models. The permutation test, which takes the trained models as
+    given too, needs the same folds in both tables, each as often in proportion.
 
     Args:
         table_a: see `scores.predictions_of`, with `scan_id`.
-        table_b: predictions of another model for the same scans. It may have more or fewer replicates: then the
-            permutation test exists for `LOSSES` alone, and other scores but the AUROC have only the interval.
+        table_b: predictions of another model for the same scans. It may have more or fewer replicates: each is then
+            exchanged with every one of the other table that has the same folds, and the permutation test is no longer
+            exact, but holds for many subjects.
         kind: "classification" or "regression".
         metric: a key of `METRICS[kind]`.
         seed: of bootstrap and permutations: the same tables give the same numbers.
@@ -69,7 +70,8 @@ def compare(
 
     Returns:
         p is nan with test "none" (which it is also where a score is undefined), and by DeLong with fewer than
-        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan.
+        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan, and cautious for scores
+        with few possible values, such as the balanced accuracy.
 
     Raises:
         InputError: see `scores.difference`.
@@ -79,17 +81,19 @@ def compare(
         return Comparison(delta.value, delta.low, delta.high, np.nan, "none")
     scans, a, b = paired_predictions(table_a, table_b, kind)
     subjects = subjects_of(scans, kind)
-    permuted = {"seed": seed, "n_permutations": n_permutations}
-    test: Test
+    random = {"seed": seed, "n_permutations": n_permutations}
+    test: Test = "permutation"
     if metric == "auroc" and all(p.fold is None for p in (*a, *b)):
         test = "DeLong" if len(np.unique(subjects.subject)) == len(subjects.subject) else "clustered DeLong"
         p = _delong(a, b, subjects)
     elif metric in LOSSES:
-        test, p = "permutation", _sign_flips(a, b, metric, subjects.subject, **permuted)
-    elif len(a) == len(b) and all(_same_folds(p, q) for p, q in zip(a, b, strict=True)):
-        test, p = "permutation", _swaps(a, b, kind, metric, subjects.subject, **permuted)
-    else:
+        p = _sign_flips(_excess_loss(a, b, LOSSES[metric]), subjects.subject, **random)
+    elif not (pairs := _pairs(a, b)):
         test, p = "none", np.nan
+    elif metric == "auroc":
+        p = _sign_flips(_excess_auroc(pairs), subjects.subject, **random)
+    else:
+        p = _swaps(pairs, METRICS[kind][metric].compute, metric, subjects.subject, **random)
     return Comparison(delta.value, delta.low, delta.high, p, test)
 
 
@@ -145,36 +149,69 @@ def _placements(p: Predictions) -> Array:
     return placement
 
 
-def _sign_flips(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
-    metric: str,
-    subject: npt.NDArray[np.intp],
-    *,
-    seed: int,
-    n_permutations: int,
-) -> float:
-    """Of a mean loss: exchanging a subject's predictions changes the sign of what it adds to the difference."""
-    loss_a, loss_b = (
-        np.mean([LOSSES[metric](p.prediction - p.target) for p in replicates], axis=0) for replicates in (a, b)
-    )
-    excess = np.bincount(subject, weights=loss_a - loss_b)
+def _sign_flips(excess: Array, subject: npt.NDArray[np.intp], *, seed: int, n_permutations: int) -> float:
+    """Where exchanging a scan's predictions changes the sign of what it adds to the difference, `excess` (scans,)."""
+    of_subject = np.bincount(subject, weights=excess)
     result = permutation_test(
-        (excess,),
+        (of_subject,),
         lambda excess, axis: excess.sum(axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=n_permutations,
-        batch=max(1, _WEIGHTS_AT_ONCE // len(excess)),
+        batch=max(1, _WEIGHTS_AT_ONCE // len(of_subject)),
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
 
 
+def _excess_loss(a: Sequence[Predictions], b: Sequence[Predictions], loss: Callable[[Array], Array]) -> Array:
+    of_a, of_b = (np.mean([loss(p.prediction - p.target) for p in replicates], axis=0) for replicates in (a, b))
+    return np.asarray(of_a - of_b)
+
+
+def _excess_auroc(pairs: Sequence[tuple[Predictions, Predictions, float]]) -> Array:
+    """What each scan adds to the difference of AUROCs within folds: (scans,).
+
+    Let s be 1 for a scan whose predictions are kept, and -1 for one whose are exchanged. A positive scan x and a
+    negative one y add s_x·(aa - bb) if s_x = s_y, else s_x·(ab - ba), ab being whether a's prediction of x is above b's
+    of y. That is s_x·(aa - bb + ab - ba)/2 + s_y·(aa - bb - ab + ba)/2: a sum over scans, each with its sign.
+    """
+    total = np.zeros(len(pairs[0][0].target))
+    for p, q, share in pairs:
+        excess, n_compared = np.zeros(len(total)), 0
+        ranks_p, ranks_q = (_on_a_common_scale(predictions, "auroc") for predictions in (p, q))
+        for part in p.parts:
+            scans = np.arange(len(total))[part]
+            x, y = scans[p.target[scans] == 1], scans[p.target[scans] == 0]
+            aa, bb, ab, ba = (
+                (np.sign(of_x[x][:, None] - of_y[y]) + 1) / 2
+                for of_x, of_y in ((ranks_p, ranks_p), (ranks_q, ranks_q), (ranks_p, ranks_q), (ranks_q, ranks_p))
+            )
+            excess[x] = (aa - bb + ab - ba).sum(1) / 2
+            excess[y] = (aa - bb - ab + ba).sum(0) / 2
+            n_compared += len(x) * len(y)
+        total += share * excess / n_compared
+    return total
+
+
+def _pairs(a: Sequence[Predictions], b: Sequence[Predictions]) -> list[tuple[Predictions, Predictions, float]]:
+    """Which replicates are exchanged with each other, with weights that give all of a model the same; or none.
+
+    One by one if that goes, else each with all that have the same folds.
+    """
+    if len(a) == len(b) and all(_same_folds(p, q) for p, q in zip(a, b, strict=True)):
+        return [(p, q, 1 / len(a)) for p, q in zip(a, b, strict=True)]
+    same = np.array([[_same_folds(p, q) for q in b] for p in a])
+    of_a, of_b = same.sum(1), same.sum(0)  # partners of each
+    pairs = np.argwhere(same)
+    if not of_a.all() or not of_b.all() or any(of_a[i] * len(a) != of_b[j] * len(b) for i, j in pairs):
+        return []
+    return [(a[i], b[j], 1 / (len(a) * of_a[i])) for i, j in pairs]
+
+
 def _swaps(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
-    kind: Kind,
+    pairs: Sequence[tuple[Predictions, Predictions, float]],
+    compute: Callable[[Predictions, Array], Array],
     metric: str,
     subject: npt.NDArray[np.intp],
     *,
@@ -182,14 +219,14 @@ def _swaps(
     n_permutations: int,
 ) -> float:
     """Of any score: the two models' predictions side by side, of which weights of 0 and 1 choose."""
-    pooled = [_side_by_side(p, q, metric) for p, q in zip(a, b, strict=True)]
-    compute = METRICS[kind][metric].compute
+    pooled = [(_side_by_side(p, q, metric), share) for p, q, share in pairs]
 
     def statistic(left: Array, right: Array, axis: int) -> Array:
         """`left` (…, subjects): the model, 0 or 1, whose prediction counts as a's; `right`: as b's."""
         swapped, kept = left[..., subject], right[..., subject]
         as_a, as_b = np.concatenate([kept, swapped], -1), np.concatenate([swapped, kept], -1)
-        return np.mean([compute(p, as_a) - compute(p, as_b) for p in pooled], axis=0)  # type: ignore[no-any-return]
+        differences = [share * (compute(p, as_a) - compute(p, as_b)) for p, share in pooled]
+        return np.sum(differences, axis=0)  # type: ignore[no-any-return]
 
     n_subjects = subject.max() + 1
     with np.errstate(all="ignore"):  # 0/0 where a score is undefined
@@ -214,7 +251,6 @@ def _side_by_side(a: Predictions, b: Predictions, metric: str) -> Predictions:
     return Predictions(
         target=np.concatenate([a.target, b.target]),
         prediction=np.concatenate([_on_a_common_scale(p, metric) for p in (a, b)]),
-        fold=None if a.fold is None or b.fold is None else np.concatenate([a.fold, b.fold]),
         decision=both(a.called, b.called),
         specific=both(a.specific, b.specific),
     )

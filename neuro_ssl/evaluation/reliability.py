@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import f as f_distribution
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.evaluation.bootstrap import Score, Subjects, bootstrap_interval
+from neuro_ssl.evaluation.bootstrap import Score, Subjects, bootstrap_interval, bootstrap_intervals
 from neuro_ssl.evaluation.metrics import CONFIDENCE, Array
 
 MAX_YEARS = 0.25  # between two scans that show the same brain
@@ -30,7 +30,7 @@ class EmbeddingICC:
         multivariate: one ICC of all features together, see `embedding_icc`.
         n_pairs: pairs of scans.
         n_subjects: whose they are.
-        n_constant: features that are the same in all scans; they have no ICC and don't count.
+        n_constant: features that are the same in all scans, but for rounding; they have no ICC and don't count.
     """
 
     median: Score
@@ -93,8 +93,9 @@ def prediction_icc(
     score = icc_2_1(values)
     if len(values) == len(subjects.strata[0]) or np.isnan(score.value):
         return score
+    centred = (values - values.mean()).T[..., None]
     return bootstrap_interval(
-        lambda weight: _iccs(values.T[..., None], weight)[..., 0], subjects, seed=seed, n_resamples=n_resamples
+        lambda weight: _iccs(centred, weight)[..., 0], subjects, seed=seed, n_resamples=n_resamples
     )
 
 
@@ -105,7 +106,8 @@ def embedding_icc(
 
     The multivariate one puts the mean squares, summed over the features, into ICC(2,1): it is the ratio of traces of
     Shou et al. 2013 (I2C2; Cogn Affect Behav Neurosci 13:714-724), with the shift between first and second scans as
-    part of the error. Features count by their variance, and a rotation of the embedding doesn't change it.
+    part of the error. Differs: features are standardised over these scans, as probes see them, or the few of largest
+    scale would decide.
 
     Args:
         first: (pairs, features).
@@ -115,7 +117,8 @@ def embedding_icc(
         n_resamples: of the bootstrap.
 
     Returns:
-        Values are nan with fewer than 2 pairs, intervals with too few subjects (`bootstrap.MIN_SUBJECTS`).
+        Values are nan with fewer than 2 pairs, intervals with too few subjects (`bootstrap.MIN_SUBJECTS`); below about
+        30 subjects they are somewhat too narrow.
 
     Raises:
         InputError: a feature that is not a number.
@@ -123,28 +126,27 @@ def embedding_icc(
     values = np.stack([np.asarray(first, float), np.asarray(second, float)])
     if not np.isfinite(values).all():
         raise InputError("features of a pair of scans are not finite; look for broken images, or retrain the encoder")
-    varies = np.ptp(values, axis=(0, 1)) > 0 if values.size else np.zeros(values.shape[2], bool)
     n_pairs = values.shape[1]
     subjects = _subjects(subject)
+    spread = values.std((0, 1)) if values.size else np.zeros(values.shape[2])
+    varies = spread > 1e-6 * np.abs(values).max((0, 1), initial=0)  # float32 has no more digits
     values = values[..., varies]
-    values = values - values.mean((0, 1)) if values.size else values  # keeps the sums of squares exact
+    values = (values - values.mean((0, 1))) / spread[varies] if values.size else values
     if n_pairs < 2 or not varies.any():
         undefined = Score(np.nan, np.nan, np.nan)
         n_subjects = len(subjects.strata[0])
         return EmbeddingICC(undefined, np.nan, np.nan, undefined, n_pairs, n_subjects, int((~varies).sum()))
-    median, multivariate = (
-        bootstrap_interval(statistic, subjects, seed=seed, n_resamples=n_resamples)
-        for statistic in (
-            lambda weight: np.nanmedian(_iccs(values, weight), -1),
-            lambda weight: _iccs(values, weight, together=True),
-        )
-    )
+    statistics = {
+        "median": lambda weight: np.nanmedian(_iccs(values, weight), -1),
+        "multivariate": lambda weight: _iccs(values, weight, together=True),
+    }
+    scores = bootstrap_intervals(statistics, subjects, seed=seed, n_resamples=n_resamples)
     lower, upper = np.nanquantile(_iccs(values, np.ones(n_pairs)), [0.25, 0.75])
     return EmbeddingICC(
-        median,
+        scores["median"],
         float(lower),
         float(upper),
-        multivariate,
+        scores["multivariate"],
         n_pairs,
         len(subjects.strata[0]),
         int((~varies).sum()),
@@ -168,8 +170,8 @@ def pairs(manifest: pd.DataFrame, *, max_years: float = MAX_YEARS) -> pd.DataFra
         `kind`: "scanner" (the sites differ, or the scanners), "retest" (the same scanner; the same site, where scanners
         are not known), or "unknown" (neither is known). Scans without an age are in no pair.
     """
-    columns = ["subject_id", "age_years", "session_id", "site", "scanner"]
-    scans = manifest.reindex(columns=columns).reset_index(drop=True)
+    manifest = manifest.reset_index(drop=True)
+    scans = manifest[["subject_id"]].join(manifest.reindex(columns=["age_years", "session_id", "site", "scanner"]))
     scans["age_years"] = scans["age_years"].astype(float)
     for column in ("session_id", "site", "scanner"):
         scans[column] = scans[column].astype("str")

@@ -2,8 +2,8 @@
 
 The intervals come from a bootstrap over subjects (`bootstrap.py`). A table may hold several replicates of the same
 scans (seeds, draws of labels, repetitions of a cross-validation): a score is then the mean of the replicates' scores,
-and a resample takes the same subjects in all of them. So the interval is about other subjects, with these replicates;
-`over_replicates` is about other replicates.
+and a resample takes the same subjects in all of them. So the interval is about other subjects, with these models and
+their thresholds; `over_replicates` is about other replicates.
 
 A bootstrap can't see the uncertainty of a perfect separation, of a class that is always or never recognised, or of a
 handful of subjects. AUROC, balanced accuracy, sensitivity and specificity then get closed-form intervals on the number
@@ -135,10 +135,10 @@ def predictions_of(table: pd.DataFrame, kind: Kind, *more_columns: str) -> tuple
     table = table.drop(columns=[name for name in OPTIONAL if name in table and table[name].isna().all()])
     repeated = "replicate" in table
     _check(table, kind, *more_columns, *(["scan_id"] if repeated else []))
-    keys = ["subject_id", "scan_id"] if "scan_id" in table else ["subject_id", "target", "prediction"]
-    table = table.astype({"target": float, "prediction": float}).sort_values(keys, ignore_index=True)
+    about = ["subject_id", "scan_id", "target"] if "scan_id" in table else ["subject_id", "target"]
+    table = table.astype({"target": float, "prediction": float}).sort_values([*about, "prediction"], ignore_index=True)
     names, parts = zip(*table.groupby("replicate"), strict=True) if repeated else ((None,), (table,))
-    scans = [part[[*keys[:2], "target"][: 3 if "scan_id" in keys else 2]].reset_index(drop=True) for part in parts]
+    scans = [part[about].reset_index(drop=True) for part in parts]
     for name, others in zip(names, scans, strict=True):
         if not others.equals(scans[0]):
             raise InputError(

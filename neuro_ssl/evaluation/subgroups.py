@@ -49,7 +49,8 @@ def subgroups(
     Returns:
         One row a subgroup, level and metric: `subgroup`, `level`, `metric`, `n_subjects`, `n_scans`, `value`, `low`,
         `high`, `few` (fewer than `FEW_SUBJECTS` subjects). What needs both classes is nan where a level has one, as
-        with the diagnosis that was predicted. A subject whose level changes between scans counts in each.
+        with the diagnosis that was predicted. Where the bootstrap has no interval, the AUROC alone has its closed form.
+        A subject whose level changes between scans counts in each.
 
     Raises:
         InputError: see `scores.predictions_of`, or an unknown metric.

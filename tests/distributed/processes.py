@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 # Modules that the functions live in, with all that they import: what holds no threads may be forked.
 multiprocessing.set_forkserver_preload(
-    ["tests.distributed.test_nt_xent_over_ranks", "tests.distributed.test_trainer_over_ranks"]
+    [f"tests.distributed.test_{name}_over_ranks" for name in ("nt_xent", "representation", "trainer")]
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
-from neuro_ssl.callbacks import Representation
+from neuro_ssl.callbacks import Progress, Representation
 from neuro_ssl.data.datamodule import SSLDataModule
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.distributed import world_size
@@ -43,12 +43,12 @@ def trained(path):
         devices=n_processes,
         strategy=DDPStrategy(process_group_backend="gloo") if n_processes > 1 else "auto",
         max_epochs=1,
-        callbacks=[Representation(1, n_scans=11)],  # 6 + 5 on two processes
+        # Of 11 scans, two processes have 6 and 5. The progress bar is drawn by the first one alone.
+        callbacks=[Progress(), Representation(1, n_scans=11)],
         logger=logger,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(task, SSLDataModule(VolumeStore.open(path), 4, seed=1))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
 
 # (protocol, initialisation): error of the age in years, noise of the sex logit
@@ -63,15 +64,17 @@ def subjects(n):
 def downstream_run(path, test, task, protocol, initialisation, weights, seed, simulated=True, dirty=False):
     kind = "regression" if task == "age" else "classification"
     path.mkdir(parents=True)
-    val = test.assign(split="val", scan_id="val-" + test["scan_id"])
-    pd.concat([val, test.assign(split="test")]).to_parquet(path / "predictions.parquet")
+    table = pd.concat([test.assign(split="val", scan_id="val-" + test["scan_id"]), test.assign(split="test")])
+    if kind == "classification":
+        table = with_decisions(table)
+    table.to_parquet(path / "predictions.parquet")
     constant = 54.0 if kind == "regression" else 1.0
     scores, baseline = (
         {
             name: {k: None if math.isnan(v) else v for k, v in asdict(score).items()}
             for name, score in score_predictions(table, kind, n_resamples=500).items()
         }
-        for table in (test, test.assign(prediction=constant))
+        for table in (table[table["split"] == "test"], test.assign(prediction=constant))
     )
     results = {
         "task": {"age": "brain_age"}.get(task, task),

@@ -1,6 +1,9 @@
 import numpy as np
+import pandas as pd
+from fake_runs import pretraining_run
 
-from neuro_ssl.reporting.figures import middle_slices
+from neuro_ssl.reporting.figures import middle_slices, pretraining_curves
+from neuro_ssl.reporting.runs import read_runs
 
 
 def test_middle_slices_show_right_on_the_right_and_superior_on_top():
@@ -24,3 +27,18 @@ def test_standardised_volumes_keep_a_black_background():
     assert squares[0].max() == 0
     assert squares.min() == 0
     assert squares.max() == 1
+
+
+def test_every_curve_of_pretraining_has_something_in_it_and_says_what(tmp_path):
+    pretraining_run(tmp_path / "simclr_pretrain-1a2b3c4d")
+    file = tmp_path / "simclr_pretrain-1a2b3c4d" / "metrics.csv"
+    names = ["representation/rankme", "representation/sex_knn_auroc", "representation/seconds", "throughput/memory_gb"]
+    more = [{"epoch": epoch, "step": 4 * epoch, "metric": name, "value": 0.7} for name in names for epoch in (9, 19)]
+    pd.concat([pd.read_csv(file), pd.DataFrame(more)]).to_csv(file, index=False)
+    assert [panel.caption for panel in pretraining_curves(read_runs(tmp_path).pretraining)] == [
+        "Loss: training (dashed) and validation (solid)",
+        "Contrastive accuracy: training (dashed) and validation (solid)",
+        "RankMe (effective rank): validation (solid)",
+        "representation/rankme: frozen features of validation scans",
+        "representation/sex_knn_auroc: frozen features of validation scans",
+    ]

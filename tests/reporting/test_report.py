@@ -9,9 +9,10 @@ import pytest
 import yaml
 from fake_runs import PRETRAINING, write_runs
 
+from neuro_ssl.evaluation.metrics import METRICS
 from neuro_ssl.reporting.page import render
 from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import group_by_task
+from neuro_ssl.reporting.tables import group_by_task, tidy_results
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -214,3 +215,25 @@ def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohor
     table = pd.read_csv(tmp_path / "report" / "results.csv").set_index("protocol")
     assert table.loc["paper_from_scratch", "value"] == 0.869
     assert pd.isna(table.loc["paper_finetune", ["low", "high"]]).all()
+
+
+def test_runs_of_an_earlier_version_lack_the_newer_scores(tmp_path):
+    write_runs(
+        tmp_path, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1), ("from_scratch", "untrained"): (0, 1)}
+    )
+    file = tmp_path / "sex-finetune-pretrained-0" / "results.json"  # the first of its table
+    results = json.loads(file.read_text())
+    earlier = ("auroc", "average_precision", "balanced_accuracy", "brier")
+    for part in (results, results["baseline"]):
+        part["scores"] = {name: part["scores"][name] for name in earlier}
+    file.write_text(json.dumps(results))
+    runs = read_runs(tmp_path)
+    (group,) = group_by_task(runs.downstream)
+    tidy = tidy_results([group])
+    table = tidy[tidy["protocol"] != "baseline"].pivot(index="protocol", columns="metric", values="value")
+    assert set(table) == set(METRICS["classification"])
+    newer = [name for name in table if name not in earlier]
+    assert table.loc["finetune", newer].isna().all() and table.loc["from_scratch", newer].notna().all()
+    assert table.loc[["finetune", "from_scratch"], list(earlier)].notna().all().all()
+    text = Page(render(runs, [group], datetime.now())).text
+    assert "Sensitivity at 90 % specificity" in text and "n/a" in text

@@ -1,0 +1,283 @@
+"""`python -m neuro_ssl.evaluate`, through its real entry point."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import pearsonr
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import mean_absolute_error, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.evaluation.probes import RIDGE_PENALTIES
+
+VOLUME = "brain volume + intensity quantiles"
+
+
+def the_evaluation(tmp_path):
+    (folder,) = tmp_path.glob("evaluation-own-*")
+    return folder
+
+
+def one(table, **where):
+    for name, value in where.items():
+        table = table[table[name] == value]
+    (row,) = table.to_dict("records")
+    return row
+
+
+@pytest.fixture
+def manifest(cohort):
+    return VolumeStore.find(cohort / "stores" / "own", "16mm").manifest
+
+
+def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is_there(
+    arguments, manifest, tmp_path, command, capsys
+):
+    command("evaluate", *arguments, "protocols=[ridge_probe,logistic_probe,knn_probe,linear_probe]")
+    folder = the_evaluation(tmp_path)
+    predictions, scores = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv")
+    assert set(scores["model"]) == {"none: mean or majority", VOLUME, "untrained resnet18", "ours"}
+    test = manifest[manifest["split"] == "test"]
+
+    # Every score against scikit-learn, on the table as it is.
+    for (task, model, protocol), rows in predictions[predictions["split"] == "test"].groupby(
+        ["task", "model", "protocol"]
+    ):
+        assert sorted(rows["scan_id"].unique()) == sorted(test["scan_id"])
+        line = {"task": task, "model": model, "protocol": protocol}
+        by_seed = [seed for _, seed in rows.groupby("seed")]
+        assert len(by_seed) == (2 if model.startswith("untrained") else 1)
+        if task == "sex":
+            expected = np.mean([roc_auc_score(r["target"], r["prediction"]) for r in by_seed])
+            assert one(scores, metric="auroc", **line)["value"] == pytest.approx(expected)
+        else:
+            expected = np.mean([mean_absolute_error(r["target"], r["prediction"]) for r in by_seed])
+            assert one(scores, metric="mae", **line)["value"] == pytest.approx(expected)
+            if model != "none: mean or majority":
+                expected = np.mean([pearsonr(r["target"], r["prediction"])[0] for r in by_seed])
+                assert one(scores, metric="pearson", **line)["value"] == pytest.approx(expected)
+
+    # The constant is the training scans' mean; brain darkens with age, and that is what the statistics know.
+    constant = predictions[predictions["protocol"].eq("constant") & predictions["task"].eq("brain_age")]
+    train = manifest[manifest["split"] == "train"]
+    assert constant["prediction"].unique() == pytest.approx(train["age_years"].mean())
+    ages = {model: one(scores, task="brain_age", metric="mae", model=model, protocol="ridge_probe") for model in (VOLUME, "ours")}
+    assert ages[VOLUME]["value"] < 5 < one(scores, task="brain_age", metric="mae", protocol="constant")["value"]
+    assert ages["ours"]["low"] < ages["ours"]["value"] < ages["ours"]["high"]
+
+    # Who is compared with whom, under one protocol, paired; Holm within the table.
+    comparisons = pd.read_csv(folder / "comparisons.csv")
+    own = comparisons[comparisons["task"] == "brain_age"]
+    assert set(own["model"]) == {"ours"} and set(own["against"]) == {VOLUME, "untrained resnet18"}
+    assert (own["p_holm"] >= own["p"]).all() and len(own) == 6
+    row = one(own, against=VOLUME, protocol="ridge_probe")
+    assert row["value"] == pytest.approx(ages["ours"]["value"] - ages[VOLUME]["value"])
+
+    # What lies beside.
+    subgroups = pd.read_csv(folder / "subgroups.csv")
+    assert set(subgroups.loc[subgroups["task"] == "sex", "subgroup"]) == {"age_band", "site", "scanner"}
+    women = one(subgroups, task="brain_age", model="ours", protocol="ridge_probe", subgroup="sex", level="F")
+    rows = predictions[predictions["split"].eq("test") & predictions["task"].eq("brain_age")]
+    rows = rows[rows["model"].eq("ours") & rows["protocol"].eq("ridge_probe") & rows["sex"].eq("F")]
+    assert women["value"] == pytest.approx(mean_absolute_error(rows["target"], rows["prediction"]))
+    assert women["few"] and women["n_subjects"] == rows["subject_id"].nunique()
+    reliability = pd.read_csv(folder / "reliability.csv")
+    assert {VOLUME, "ours"} <= set(reliability["model"]) and (reliability["n_pairs"] >= 5).all()
+    assert (folder / "calibration.csv").exists() and (folder / "age_gap.csv").exists()
+
+    text = (folder / "results.md").read_text()
+    assert text in capsys.readouterr().out
+    assert "Simulated scans (own)" in text and "Only 11 test subjects" in text and "disjoint" in text
+    assert "Kaczmarek et al. 2025" in text
+
+
+def test_a_probe_is_fitted_to_training_scans_alone(arguments, manifest, cohort, tmp_path, command):
+    """Against scikit-learn on the very features, each subject being a fold."""
+    command("evaluate", *arguments, "tasks=[brain_age]", "protocols=[ridge_probe]")
+    predictions = pd.read_parquet(the_evaluation(tmp_path) / "predictions.parquet")
+    rows = predictions[predictions["model"] == "ours"].set_index("scan_id")["prediction"]
+    (file,) = (cohort / "features" / "own").glob("*-simclr_pretrain-*")
+    table = pd.read_parquet(file).set_index("scan_id").loc[manifest["scan_id"]]
+    x = table[[name for name in table if name[0] == "f" and name[1:].isdigit()]].to_numpy(float)
+    train, y = (manifest["split"] == "train").to_numpy(), manifest["age_years"].to_numpy()
+    candidates = []
+    for penalty in RIDGE_PENALTIES:
+        model = make_pipeline(StandardScaler(), RidgeCV([penalty * x.shape[1]])).fit(x[train], y[train])
+        candidates.append(model.predict(x[~train]))
+    made = rows.loc[manifest["scan_id"][~train]].to_numpy()
+    assert min(np.abs(made - other).max() for other in candidates) < 0.05  # one of them, by whatever penalty was chosen
+
+
+def test_a_test_set_is_opened_once(arguments, tmp_path, command, capsys, monkeypatch):
+    command("evaluate", *arguments, "tasks=[sex]")
+    folder = the_evaluation(tmp_path)
+    first = yaml.safe_load((folder / "evaluation.yaml").read_text())["openings"]
+    assert list(first) == ["sex/test"] and len(first["sex/test"]) == 1
+
+    # The same again shows what is stored: nothing is fitted, nothing computed.
+    times = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr("neuro_ssl.evaluating.predictions.fit_probe", None)
+        command("evaluate", *arguments, "tasks=[sex]")
+    assert "already finished" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == times
+
+    # Another evaluation of the same labels is refused, one of other labels is not.
+    with pytest.raises(SystemExit):
+        command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]")
+    error = capsys.readouterr().err
+    assert "sex/test was opened once" in error and "reopen_test=true" in error
+    command("evaluate", *arguments, "tasks=[brain_age]")
+    command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]", "reopen_test=true")
+    openings = yaml.safe_load((folder / "evaluation.yaml").read_text())["openings"]
+    assert [len(openings[key]) for key in ("sex/test", "brain_age/test")] == [2, 1]
+    assert "The test set sex/test was opened 2 times" in (folder / "results.md").read_text()
+    with pytest.raises(SystemExit):  # nor back to the first without saying so
+        command("evaluate", *arguments, "tasks=[sex]")
+
+
+def test_an_interrupted_evaluation_goes_on_and_has_been_opened(arguments, tmp_path, command, monkeypatch):
+    import neuro_ssl.evaluating.predictions as predictions
+
+    fit, fitted = predictions.fit_probe, []
+
+    def fails_at_third(*given, **options):
+        fitted.append(1)
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        return fit(*given, **options)
+
+    monkeypatch.setattr(predictions, "fit_probe", fails_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        command("evaluate", *arguments, "tasks=[sex]")
+    record = yaml.safe_load((the_evaluation(tmp_path) / "evaluation.yaml").read_text())
+    assert record["finished"] is None and len(record["openings"]["sex/test"]) == 1
+    command("evaluate", *arguments, "tasks=[sex]")
+    record = yaml.safe_load((the_evaluation(tmp_path) / "evaluation.yaml").read_text())
+    assert record["finished"] and len(record["openings"]["sex/test"]) == 1
+    assert len(fitted) == 5  # four lines with a probe, of which the two seeds of one are a line of the table
+
+
+def test_other_test_sets(arguments, manifest, cohort, tmp_path, command):
+    """Labels efficiency, the same people out of distribution, and another cohort, in one evaluation."""
+    more = ["tasks=[brain_age]", "test_sets=[test,leave_site_out,other]", "label_fractions=[0.1,0.5,1]", "label_seeds=[0,1]"]
+    command("evaluate", *arguments, *more)
+    folder = the_evaluation(tmp_path)
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    test = predictions[predictions["split"] == "test"]
+    other = VolumeStore.find(cohort / "stores" / "other", "16mm").manifest
+    own = sorted(manifest.loc[manifest["split"] == "test", "scan_id"])
+    for test_set, expected in (("test", own), ("leave_site_out", own), ("other", sorted(other["scan_id"]))):
+        assert sorted(test.loc[test["test_set"] == test_set, "scan_id"].unique()) == expected
+    volume = test[test["model"].eq(VOLUME) & test["test_set"].eq("test")]
+    sizes = volume.groupby("fraction")["n_train"].unique()
+    n = manifest.loc[manifest["split"] == "train", "subject_id"].nunique()
+    assert volume.groupby("fraction")["replicate"].nunique().tolist() == [2, 2, 1]
+    assert max(sizes[0.1]) < max(sizes[0.5]) < sizes[1.0][0] and n == 20
+    efficiency = pd.read_csv(folder / "label_efficiency.csv")
+    assert set(efficiency["fraction"]) == {0.1, 0.5, 1.0}
+    assert pd.read_csv(folder / "scores.csv")["fraction"].unique().tolist() == [1.0]
+    # A site's people are predicted by a model of the other site alone.
+    left_out = test[test["test_set"].eq("leave_site_out") & test["protocol"].eq("constant") & test["fraction"].eq(1)]
+    train = manifest[manifest["split"] == "train"]
+    for site, rows in left_out.groupby("site"):
+        assert rows["prediction"].unique() == pytest.approx(train.loc[train["site"] != site, "age_years"].mean())
+
+
+def test_cross_validation_tests_everybody_once_a_repetition_and_nobody_who_was_pretrained_on(
+    arguments, cohort, pretrained_on_own, tmp_path, command, capsys
+):
+    folds = ["test_sets=[cross_validation]", "cross_validation.n_folds=3", "cross_validation.n_repeats=2"]
+    with pytest.raises(SystemExit):
+        command("evaluate", *arguments, *folds)
+    assert "were trained on 20 of the 39" in capsys.readouterr().err
+    elsewhere = [a.replace("cohort=own", "cohort=other") for a in arguments]
+    command("evaluate", *elsewhere, *folds)
+    (folder,) = tmp_path.glob("evaluation-other-*")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    test = predictions[predictions["split"] == "test"]
+    other = VolumeStore.find(cohort / "stores" / "other", "16mm").manifest
+    for _, rows in test.groupby(["task", "model", "protocol", "seed", "repeat"]):
+        assert sorted(rows["scan_id"]) == sorted(other["scan_id"])
+        assert (rows.groupby("subject_id")["fold"].nunique() == 1).all()
+    assert test.groupby("repeat")["fold"].nunique().tolist() == [3, 3]
+    constant = pd.read_csv(folder / "scores.csv").query("protocol == 'constant' and metric == 'auroc'")
+    assert constant["value"].tolist() == [0.5]
+
+
+def test_what_is_trained_for_a_task_is_trained_by_the_train_command(arguments, tmp_path, command):
+    more = ['train="trainer.max_epochs=1 logger=csv"', "protocols=[finetune]", "n_untrained=0", "tasks=[brain_age]"]
+    command("evaluate", *arguments, *more, "test_sets=[test,other]")
+    predictions = pd.read_parquet(the_evaluation(tmp_path) / "predictions.parquet")
+    (run,) = tmp_path.glob("finetune-brain_age-*")
+    made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")["prediction"]
+    rows = predictions[predictions["protocol"] == "finetune"].set_index("scan_id")
+    own = rows[rows["test_set"] == "test"]
+    np.testing.assert_array_equal(own["prediction"], made.loc[own.index])
+
+    # Of another cohort: the run's own network, by way of its features and its head.
+    import torch
+
+    from neuro_ssl import load_encoder
+    from neuro_ssl.views.intensity import standardise
+
+    store = VolumeStore.find(tmp_path.parent / "x", "16mm") if False else None  # noqa: F841
+    other = rows[rows["test_set"].eq("other") & rows["split"].eq("test")]
+    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    cohort_dir = yaml.safe_load((run / "run.yaml").read_text())["config"]["data_dir"]
+    store = VolumeStore.find(f"{cohort_dir}/stores/other", "16mm")
+    scan = store.manifest.iloc[0]
+    volume = torch.from_numpy(store.read(scan["volume"]).astype(np.float32))[None, None]
+    with torch.no_grad():
+        output = load_encoder(run)(standardise(volume, volume > 0)) @ state["head.weight"].T + state["head.bias"]
+    expected = output * state["target_sd"] + state["target_mean"]
+    assert other.loc[scan["scan_id"], "prediction"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
+    """Uneven: 30 and more scans in parts of 64, features anew on two processes."""
+    command("evaluate", *arguments, "tasks=[sex]", "n_untrained=1", f"features_dir='{tmp_path / 'one'}'")
+    first = the_evaluation(tmp_path)
+    expected = [pd.read_csv(first / name) for name in ("scores.csv", "comparisons.csv")]
+    text = (first / "results.md").read_text()
+    first.rename(tmp_path / "first")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    two = [*arguments, "tasks=[sex]", "n_untrained=1", f"features_dir='{tmp_path / 'two'}'"]
+    two = [argument for argument in two if argument != "strategy=cpu"]
+    ddp = ["strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
+    subprocess.run([*launcher, "neuro_ssl.evaluate", *two, *ddp], check=True, timeout=180)
+    second = the_evaluation(tmp_path)
+    for table, name in zip(expected, ("scores.csv", "comparisons.csv"), strict=True):
+        pd.testing.assert_frame_equal(pd.read_csv(second / name), table, atol=1e-6)
+    assert (second / "results.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("protocols=[ridge]", "protocols: ridge is none of"),
+        ("tasks=[sex,sex]", "tasks must name each once"),
+        ("tasks=[simclr]", "tasks: simclr has no single target"),
+        ("tasks=[alzheimers]", "task alzheimers"),
+        ("test_sets=[elsewhere]", "test_sets: elsewhere is neither"),
+        ("test_sets=[own]", "its test split is called test"),
+        ("encoders={ours: /nowhere}", "weights=/nowhere"),
+        ("encoders=[runs]", "encoders must map names to weights"),
+        ("from_scratch=[vit_tiny]", "vit_tiny"),
+        ("label_fractions=[2]", "label_fraction must be above 0"),
+        ("cross_validation.n_folds=1", "n_folds"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_computed(arguments, argument, message, tmp_path, command, capsys):
+    arguments = [a for a in arguments if a.split("=")[0] != argument.split("=")[0]]
+    more = ["test_sets=[cross_validation]"] if "cross_validation" in argument else []
+    with pytest.raises(SystemExit):
+        command("evaluate", *arguments, argument, *more)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
