@@ -91,8 +91,9 @@ class SupervisedTask(L.LightningModule):
         is_class = torch.tensor([target.kind == "classification" for target in targets])
         raw = is_class if standardise_target else torch.ones_like(is_class)
         mean, sd = (torch.as_tensor(x, dtype=torch.float32).expand(len(targets)) for x in (target_mean, target_sd))
-        self.register_buffer("target_mean", mean.masked_fill(raw, 0.0))
-        self.register_buffer("target_sd", sd.clamp(min=1e-6).masked_fill(raw, 1.0))
+        shape = (len(targets),) if len(targets) > 1 else ()  # of one target a number, as in earlier checkpoints
+        self.register_buffer("target_mean", mean.masked_fill(raw, 0.0).reshape(shape))
+        self.register_buffer("target_sd", sd.clamp(min=1e-6).masked_fill(raw, 1.0).reshape(shape))
         weight = torch.tensor([target.weight for target in targets])
         self.register_buffer("is_class", is_class, persistent=False)
         self.register_buffer("weight", weight / weight.sum(), persistent=False)
