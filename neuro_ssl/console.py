@@ -47,7 +47,12 @@ def quiet_libraries() -> None:
 
 
 def scores_table(results: dict[str, Any]) -> str:
-    """A downstream run's scores beside its baseline's, from `results.json`, or `validation.json`, which it says."""
+    """A downstream run's scores beside its baseline's, from `results.json`, or `validation.json`, which it says.
+
+    One table a target.
+    """
+    if "targets" in results:
+        return "\n".join(map(scores_table, results["targets"].values()))
 
     def cell(score: dict[str, float | None]) -> str:
         value, low, high = ("n/a" if score[key] is None else f"{score[key]:.3f}" for key in ("value", "low", "high"))
@@ -65,4 +70,10 @@ def scores_table(results: dict[str, Any]) -> str:
     ]
     for metric, score in results["scores"].items():
         lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
+    if (reference := results.get("reference")) and split == "test":
+        scratch = f", from scratch {reference['from_scratch']:g}" if reference["from_scratch"] is not None else ""
+        lines.append(
+            f"  the paper's {reference['metric']}, on its own test scans of {reference['cohort']}: fine-tuned "
+            f"{reference['fine_tuned']:g}{scratch}"
+        )
     return "\n".join(lines)

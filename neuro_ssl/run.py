@@ -8,7 +8,7 @@
     reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
-    predictions.parquet   downstream: one row a scan
+    predictions.parquet   downstream: one row a scan and target
     results.json          downstream: scores on the test split, with 95 % intervals
     validation.json       the same of the validation split, of a run that ended with its test split closed
     wandb/                the tracker's own files
@@ -50,6 +50,7 @@ ELSEWHERE = {
 ELSEWHERE_IN = {
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
     "encoder": {"checkpoint_stages"},
+    "task": {"reference"},
     "optimizer": {"fused"},
 }
 # Keys that came later, as they change nothing: runs from before keep their names.

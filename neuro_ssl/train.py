@@ -42,6 +42,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.leakage import check_leakage
     from neuro_ssl.data.protocols import divide
     from neuro_ssl.data.supervised import SupervisedDataModule
+    from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
     from neuro_ssl.run import RunDirectory, describe_run, run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
@@ -54,7 +55,9 @@ def main(cfg: TrainConfig) -> float | None:
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     check_train(cfg, pretraining)
     test_closed = None if pretraining else keeps_test_closed(cfg.open_test)
-    labels = None if pretraining else (config["task"]["target"], config["task"]["leave_out"])
+    task_name = choices()["task"]
+    targets = [] if pretraining else read_targets(task_name, config["task"])
+    labels = None if pretraining else fraction_label(targets, cfg.label_fraction)
     store, data = divide(dataset.open(cfg.grid), build(config["split"]), cfg.label_fraction, labels, cfg.label_seed)
     weights = Weights.load(cfg.weights) if cfg.weights else None
     if weights:
@@ -65,7 +68,6 @@ def main(cfg: TrainConfig) -> float | None:
     before = weights.seen if weights else None
     leakage = check_leakage(store.manifest, cfg.weights, before, evaluates=not pretraining, allow=cfg.allow_leakage)
 
-    task_name = choices()["task"]
     L.seed_everything(cfg.seed, verbose=False)
     encoder = weights.build_encoder() if weights else build(config["encoder"])
     if isinstance(encoder, Encoder):
@@ -89,8 +91,7 @@ def main(cfg: TrainConfig) -> float | None:
         on_host = cfg.micro_batch_size is not None
         datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
-        target, classes, leave_out = (config["task"][key] for key in ("target", "classes", "leave_out"))
-        datamodule = SupervisedDataModule(store, target, classes, leave_out, **loading)
+        datamodule = SupervisedDataModule(store, targets, **loading)
         mean, sd = datamodule.target_statistics
         task = build(config["task"], **parts, frozen=cfg.frozen, target_mean=mean, target_sd=sd)
     datamodule.cache_in_ram(cfg.ram_cache_gb)

@@ -24,6 +24,13 @@ RECIPES = sorted(
 )
 
 
+# What a choice leaves to its user.
+MANDATORY = {
+    "task=classification": ["task.target=handedness", "task.classes=[right,left]"],
+    "task=regression": ["task.target=mmse"],
+}
+
+
 def composed(*overrides):
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         cfg = compose("train", list(overrides), return_hydra_config=True)
@@ -40,7 +47,7 @@ def test_every_recipe_composes_and_binds(recipe):
     "choice", [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 )
 def test_every_choice_composes_and_binds(choice):
-    check_components(composed(choice), SUPPLIED, optional=["views"])
+    check_components(composed(choice, *MANDATORY.get(choice, ())), SUPPLIED, optional=["views"])
 
 
 def nodes():
@@ -75,7 +82,8 @@ def test_yaml_lists_every_parameter_with_its_default(node):
 CHOSEN = {
     "ResNet3D": ("depth",),
     "ViT3D": ("width", "n_heads"),
-    "Supervised": ("target", "classes", "unit", "leave_out"),
+    "Supervised": ("target", "classes", "unit", "leave_out", "reference"),
+    "Multitask": ("targets",),
     "BIDSDataset": ("cohort", "grid", "mask_derivative", "columns", "values", "parts", "shared_subjects"),
     "FileDataset": ("cohort", "images", "tables", "values"),
     "IDADataset": ("cohort", "prefer", "visits", "subject_pattern", "clinical", "values", "skip_groups"),

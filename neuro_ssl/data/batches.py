@@ -7,7 +7,7 @@ A batch is a dictionary of tensors, and of what the host must know without askin
     epoch, draw: (batch,) when it was drawn (see `samplers.Draw`).
     shares: number of scans on every rank, integers.
     covariates: (batch, covariates) float32, for y-aware pretraining: numbers and codes of categories, NaN: unknown.
-    target: (batch,) float32, for supervised tasks: the value, or 1 for the second class.
+    target: (batch, targets) float32, for supervised tasks: the value, or 1 for the second class; NaN: missing.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class ScanDataset(Dataset[Batch]):
     Args:
         store: where the volumes are.
         scans: rows of the store's manifest, whose index is kept as the scan's number.
-        target: one value a row, or None.
+        target: (rows, targets), or None.
         covariates: (rows, covariates), or None.
         transform: of each volume as it is drawn, or None; it is tried on the first one.
 

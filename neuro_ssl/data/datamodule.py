@@ -124,8 +124,8 @@ class ScanDataModule(L.LightningDataModule):
             group = pd.factorize(self.store.manifest["cohort"].iloc[train.scan.numpy()], sort=True)[0]
         elif balance == "class":
             if self.classes is None or train.target is None:
-                raise InputError("sampling.balance=class: there are no classes; it is for tasks with task.classes")
-            group = train.target.numpy()
+                raise InputError("sampling.balance=class: there are no classes; it is for one target with task.classes")
+            group = train.target[:, 0].numpy()
         if group is not None and len(np.unique(group)) < 2:
             raise InputError(f"sampling.balance={balance}: all training scans are of one {balance}; leave it out")
         return EpochOrder(train.subject.numpy(), group, self.sampling, self.seed)

@@ -1,7 +1,6 @@
-"""The scans of a downstream task: those that have its target, in the three splits (see `datamodule`)."""
+"""The scans of a downstream task: those that are labelled, in the three splits (see `datamodule`)."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,31 +14,28 @@ from neuro_ssl.data.batches import Batch, ScanDataset
 from neuro_ssl.data.datamodule import ScanDataModule, Split
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.samplers import BatchSampler, Sampling
+from neuro_ssl.data.targets import Target
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 
 class SupervisedDataModule(ScanDataModule):
-    """Scans with a target; scans whose target is missing are left out.
+    """Scans with a label of at least one target; the others are left out, and a missing label is NaN.
 
     Args:
         store: an open volume store.
-        target: manifest column.
-        classes: for classification the two labels, the positive one second; None for regression.
-        leave_out: labels of scans to leave out.
+        targets: what to learn.
         batch_size: see `ScanDataModule`, as the others.
 
     Raises:
-        InputError: an unknown column, a label that is neither class, a split without labelled scans, or for
-            classification a split with one class alone.
+        InputError: an unknown column, a label that is neither class, a split without a labelled scan of some target,
+            or for classification a split with one class alone.
     """
 
     def __init__(
         self,
         store: Volumes,
-        target: str,
-        classes: list[str] | None,
-        leave_out: list[str] | None,
+        targets: Sequence[Target],
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
@@ -47,53 +43,81 @@ class SupervisedDataModule(ScanDataModule):
         sampling: Sampling | None = None,
     ) -> None:
         super().__init__(store, batch_size, num_workers, seed, transform, sampling)
-        self.target, self.classes, self.leave_out = target, classes, leave_out or []
+        self.targets = list(targets)
+        if len(targets) == 1 and targets[0].classes:
+            self.classes = list(targets[0].classes)
         splits: tuple[Split, ...] = ("train", "val", "test")
         self.datasets = {split: self._labelled(split) for split in splits}
 
     def _labelled(self, split: Split) -> ScanDataset:
-        manifest = self.store.path
         scans = self.scans(split)
-        if self.target not in scans:
-            known = ", ".join(str(column) for column in scans)
-            raise InputError(f"{manifest}: no column {self.target!r} to learn; there are {known}")
-        scans = scans[scans[self.target].notna() & ~scans[self.target].map(code_text).isin(self.leave_out)]
-        if scans.empty:
+        labels = torch.stack([self._encode(scans, split, target) for target in self.targets], dim=1)
+        labelled = ~labels.isnan().all(dim=1)
+        return self._dataset(split, scans[labelled.numpy()], labels[labelled])
+
+    def _encode(self, scans: pd.DataFrame, split: Split, target: Target) -> Tensor:
+        """The labels of all scans, (scans,) float32: the value, or 1 for the second class; NaN: missing."""
+        manifest, column = self.store.path, target.target
+        key = f"task.targets.{target.name}" if len(self.targets) > 1 else "task"
+        if column not in scans:
+            known = ", ".join(str(name) for name in scans)
+            raise InputError(f"{manifest}: no column {column!r} to learn; there are {known}")
+        values = scans[column]
+        values = values.where(~values.map(code_text).isin(target.leave_out)).dropna()
+        if values.empty:
             raise InputError(
-                f"{manifest}: no scan of split={split} has a value to learn in column {self.target!r}; fill it in "
+                f"{manifest}: no scan of split={split} has a value to learn in column {column!r}; fill it in "
                 "where the dataset comes from and preprocess again, or choose another task"
             )
-        return self._dataset(split, scans, self._encode(scans, split, manifest))
-
-    def _encode(self, scans: pd.DataFrame, split: Split, manifest: Path) -> Tensor:
-        values = scans[self.target]
-        if self.classes is None:
+        if target.classes is None:
             if not pd.api.types.is_numeric_dtype(values):
                 raise InputError(
-                    f"{manifest}: column {self.target!r} holds words such as {values.iloc[0]!r}; a regression needs "
-                    "numbers, and a classification task.classes"
+                    f"{manifest}: column {column!r} holds words such as {values.iloc[0]!r}; a regression needs "
+                    f"numbers, and a classification {key}.classes"
                 )
-            return torch.tensor(values.to_numpy(np.float32))
-        values = values.map(code_text)
-        unknown = sorted(set(values) - set(self.classes))
+        else:
+            values = self._as_classes(values, split, target, key)
+        return torch.tensor(values.reindex(scans.index).to_numpy(np.float32, copy=True))
+
+    def _as_classes(self, values: "pd.Series[Any]", split: Split, target: Target, key: str) -> "pd.Series[Any]":
+        """1.0 for the second class, and 0.0."""
+        assert target.classes is not None
+        words = values.map(code_text)
+        unknown = sorted(set(words) - set(target.classes))
         if unknown:
             raise InputError(
-                f"{manifest}: column {self.target!r} holds {', '.join(unknown)}, not in task.classes={self.classes}; "
-                "leave them out with task.leave_out=[…], or map them with dataset.values when preprocessing"
+                f"{self.store.path}: column {target.target!r} holds {', '.join(unknown)}, not in "
+                f"{key}.classes={list(target.classes)}; leave them out with {key}.leave_out=[…], or map them with "
+                "dataset.values when preprocessing"
             )
-        if values.nunique() == 1:
+        if words.nunique() == 1:
             raise InputError(
-                f"{manifest}: split={split} holds only {values.iloc[0]} in column {self.target!r}; "
+                f"{self.store.path}: split={split} holds only {words.iloc[0]} in column {target.target!r}; "
                 "classification needs both classes in every split"
             )
-        return torch.tensor((values == self.classes[1]).to_numpy(np.float32))
+        return (words == target.classes[1]).astype(float)
 
     @property
-    def target_statistics(self) -> tuple[float, float]:
-        """Mean and standard deviation of the training scans' targets."""
-        target = self.datasets["train"].target
-        assert target is not None
-        return float(target.double().mean()), float(target.double().std(correction=0))
+    def target_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the training scans' labels, one a target."""
+        labels = self.datasets["train"].target
+        assert labels is not None
+        known = [column[~column.isnan()].double() for column in labels.T]
+        return [float(column.mean()) for column in known], [float(column.std(correction=0)) for column in known]
+
+    def __str__(self) -> str:
+        if len(self.targets) == 1:
+            return super().__str__()
+        counts = {
+            split: (~dataset.target.isnan()).sum(dim=0).tolist()
+            for split, dataset in self.datasets.items()
+            if dataset.target is not None
+        }
+        each = (
+            f"{target.name} of {', '.join(f'{n[i]} {split}' for split, n in counts.items())}"
+            for i, target in enumerate(self.targets)
+        )
+        return f"{super().__str__()}; {'; '.join(each)}"
 
     def cache_features(self, extract: Callable[[Tensor], Tensor]) -> None:
         """Replace the volumes of all splits by features, computed once: for an encoder that doesn't change.

@@ -20,6 +20,7 @@ from neuro_ssl.data.protocols import Division, KFold, LabelFraction, LeaveSiteOu
 from neuro_ssl.data.tabular import missing_column
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.targets import Target
+from neuro_ssl.evaluating.training import option
 
 ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT = "test", "cross_validation", "leave_site_out"
 
@@ -101,7 +102,7 @@ def _divisions(
                 options = {"fold": fold, "n_folds": settings.n_folds, "repeat": repeat, "held_out": "test"}
                 options |= {"stratify": f"[{','.join(stratify)}]", "seed": settings.seed}
                 kfold = KFold(fold, settings.n_folds, repeat, "test", stratify, settings.seed)
-                yield kfold, _options("kfold", options), repeat, fold
+                yield kfold, ("split=kfold", *(f"split.{key}={value}" for key, value in options.items())), repeat, fold
     elif test_set == LEAVE_SITE_OUT:
         if "site" not in scans:
             raise missing_column("site", scans.columns, "test_sets=[leave_site_out]: the manifest")
@@ -109,11 +110,7 @@ def _divisions(
         if len(sites) < 2:
             raise InputError(f"test_sets=[leave_site_out]: the cohort has {len(sites)} site; two are needed")
         for number, site in enumerate(sites):
-            options = {"site": f"'{site}'", "tested": "test_split"}
-            yield LeaveSiteOut(site, tested="test_split"), _options("leave_site_out", options), 0, number
+            named = (option("split.site", site), "split.tested=test_split")
+            yield LeaveSiteOut(site, tested="test_split"), ("split=leave_site_out", *named), 0, number
     else:
         yield StoredSplit(), (), 0, None
-
-
-def _options(split: str, values: dict[str, object]) -> tuple[str, ...]:
-    return (f"split={split}", *(f"split.{key}={value}" for key, value in values.items()))

@@ -31,7 +31,7 @@ from neuro_ssl.evaluating.linear_probe import linear_probe
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.stores import grid_option
 from neuro_ssl.evaluating.targets import Target
-from neuro_ssl.evaluating.training import head_of, run_command, trained_run
+from neuro_ssl.evaluating.training import head_of, option, run_command, trained_run
 from neuro_ssl.evaluation.baselines import STATISTICS, store_statistics
 from neuro_ssl.evaluation.probes import PROBES, Probe, fit_probe
 
@@ -85,6 +85,18 @@ class Settings:
     seeds: tuple[int, ...]
     train: tuple[str, ...]
     linear_probe: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, values in (
+            ("label_fractions", self.fractions),
+            ("label_seeds", self.label_seeds),
+            ("seeds", self.seeds),
+        ):
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} must name each once, and at least one; got {list(values)}")
+        for fraction in self.fractions:
+            if not 0 < fraction <= 1:
+                raise InputError(f"label_fractions must be above 0 and at most 1, got {fraction:g}")
 
 
 class Predictor:
@@ -225,7 +237,7 @@ class Predictor:
 
     def _trained(self, cell: Cell, labelled: pd.DataFrame, fold: Fold, options: Sequence[str]) -> pd.DataFrame:
         model = cell.model
-        start = model.options or (f"weights='{model.weights[0].path}'",)
+        start = model.options or (option("weights", model.weights[0].path),)
         command = [f"+experiment={cell.protocol}", *cell.target.options, *start, *self.data, *options, "open_test=true"]
         run = trained_run([*command, grid_option(model.volumes[self.cohort]), *self.settings.train])
         made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")
@@ -245,9 +257,9 @@ class Predictor:
         """What a trained run predicts of another cohort."""
         volumes = cell.model.volumes[cohort]
         file = self.features.folder / cohort / f"{run.name}-{volumes.identity['manifest_hash'][:8]}.parquet"
-        where = [option for option in self.data if not option.startswith("dataset")]
+        where = [given for given in self.data if not given.startswith(("dataset", "runs_dir"))]
         dataset = ("dataset=csv", f"dataset.cohort={cohort}", grid_option(volumes), *where)
-        run_command("embed", [f"weights='{run}'", *dataset, f"output='{file}'"])
+        run_command("embed", [option("weights", run), *dataset, option("output", file)])
         weight, intercept = head_of(run)
         output = read_features(file, scans) @ weight + intercept
         return expit(output) if cell.target.classes else output

@@ -24,6 +24,11 @@ _OF_PROCESSES = re.compile(
 )
 
 
+def option(key: str, value: object) -> str:
+    """`key=value` as Hydra reads it, quoted where it must be."""
+    return f"{key}={value}" if re.fullmatch(r"[\w./~+-]+", str(value)) else f"{key}='{value}'"
+
+
 def run_command(name: str, options: Sequence[str]) -> str:
     """Run `python -m neuro_ssl.<name> …`, show the command and its progress, and return what it printed.
 

@@ -1,7 +1,8 @@
 """Which of two models is better, by how much, and whether that is more than chance.
 
-Two models are compared on the same test scans, with the same dataset, encoder and seed, by the task's primary
-metric; the verdict is the 95 % interval of the paired difference (`evaluation.scores.difference`).
+Two models are compared on the same test scans, with the same dataset, encoder and seed, both trained on this target
+alone or both on several at once, by the task's primary metric; the verdict is the 95 % interval of the paired
+difference (`evaluation.scores.difference`).
 """
 
 import math
@@ -57,7 +58,9 @@ def compare(group: TaskGroup) -> list[Comparison]:
         pairs = [(a, b) for a in firsts for b in seconds if _comparable(a, b)]
         for a, b in pairs:
             # Several seeds or several pretrained weights: say which.
-            which = f" ({a.info.weights.name}, seed {a.info.seed})" if len(pairs) > 1 and a.info.weights else ""
+            also = ", multi-task" if a.results.multitask else ""
+            weights = a.info.weights if len(pairs) > 1 else None
+            which = f" ({weights.name}, seed {a.info.seed}{also})" if weights else ""
             delta = _difference(group, a, b)
             scores = a.results.scores[group.primary].score, b.results.scores[group.primary].score
             comparisons.append(_decided(group, question, (first_name + which, second_name), scores, delta))
@@ -75,7 +78,8 @@ def compare(group: TaskGroup) -> list[Comparison]:
 
 
 def _comparable(a: DownstreamRun, b: DownstreamRun) -> bool:
-    return (a.info.encoder.name, a.info.seed) == (b.info.encoder.name, b.info.seed)
+    x, y = ((run.info.encoder.name, run.info.seed, run.results.multitask) for run in (a, b))
+    return x == y
 
 
 def _difference(group: TaskGroup, a: DownstreamRun, b: DownstreamRun) -> Score:

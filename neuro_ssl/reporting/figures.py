@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from neuro_ssl.reporting.runs import DownstreamRun, PretrainingRun, Run
-from neuro_ssl.reporting.tables import TaskGroup, format_score, task_rows
+from neuro_ssl.reporting.tables import TaskGroup, baseline_row, format_score, task_rows
 
 GREY = "#6b6b6b"
 MODEL_COLOURS = {
@@ -28,6 +28,10 @@ MODEL_COLOURS = {
     "From scratch": "#D55E00",
     "Linear probe, pretrained": "#009E73",
     "Linear probe, untrained": "#E69F00",
+    "Fine-tuned, multi-task": "#56B4E9",
+    "From scratch, multi-task": "#CC79A7",
+    "Linear probe, pretrained, multi-task": "#000000",
+    "Linear probe, untrained, multi-task": "#F0E442",
 }
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLE: Any = {
@@ -69,8 +73,9 @@ class Panel:
 
 @mpl.rc_context(STYLE)
 def forest(group: TaskGroup) -> Panel:
-    """Primary scores with their intervals, one line a model, the baseline as a dashed line."""
-    rows = task_rows(group)
+    """Primary scores with their intervals, one line a model; dashed the baseline, dotted the paper's best."""
+    rows = [row for row in task_rows(group) if not math.isnan(row.scores[0].value) or not row.is_paper]
+    baseline, paper = baseline_row(rows), next((row for row in rows if row.is_paper), None)
     figure = Figure(figsize=(4.8, 0.75 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, row in enumerate(rows):
@@ -78,9 +83,12 @@ def forest(group: TaskGroup) -> Panel:
         colour = MODEL_COLOURS[row.run.model] if row.run else GREY
         if not math.isnan(score.low):
             axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
-        axes.plot(score.value, y, "o" if row.run else "D", color=colour, markersize=6)
-    axes.axvline(rows[-1].scores[0].value, color=GREY, linestyle="--", linewidth=0.8, zorder=0)
-    axes.set_yticks(range(len(rows)), [group.name(row.run) if row.run else "Baseline" for row in rows])
+        axes.plot(score.value, y, "o" if row.run else "*" if row.is_paper else "D", color=colour, markersize=6)
+    axes.axvline(baseline.scores[0].value, color=GREY, linestyle="--", linewidth=0.8, zorder=0)
+    if paper:
+        axes.axvline(paper.scores[0].value, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+    names = [group.name(row.run) if row.run else row.model if row.is_paper else "Baseline" for row in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -90,7 +98,8 @@ def forest(group: TaskGroup) -> Panel:
     return Panel(
         _svg(figure),
         f"{group.title}: {group.label(group.primary)} with 95 % intervals. {listed}.",
-        f"Test scores with 95 % intervals. {rows[-1].model} (dashed).",
+        f"Test scores with 95 % intervals. {baseline.model} (dashed)."
+        + (f" {paper.model}: on {paper.details[-1]} (dotted)." if paper else ""),
     )
 
 

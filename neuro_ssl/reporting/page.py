@@ -17,8 +17,8 @@ from neuro_ssl.reporting.figures import (
     scatter,
     views,
 )
-from neuro_ssl.reporting.runs import NOT_OPENED, Run, Runs
-from neuro_ssl.reporting.tables import DETAILS, Row, TaskGroup, format_score, leaking, reopened, task_rows
+from neuro_ssl.reporting.runs import NOT_OPENED, Runs
+from neuro_ssl.reporting.tables import DETAILS, PAPER, Row, TaskGroup, format_score, leaking, reopened, task_rows
 
 FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
@@ -57,7 +57,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
         )
         for group in groups
     ]
-    finished: list[Run] = [*runs.pretraining, *runs.downstream]
+    finished = runs.finished
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neuro_ssl.reporting", "."),
         autoescape=True,
@@ -74,6 +74,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
         simulated=sorted({run.info.dataset.cohort for run in finished if run.info.dataset.simulated}),
         sections=sections,
         details=DETAILS,
+        paper=PAPER,
         several_datasets=len({group.dataset.key for group in groups}) > 1,
         pretraining_curves=pretraining_curves(runs.pretraining) if runs.pretraining else [],
         views=[(run, views(run), reconstructions(run)) for run in runs.pretraining],
@@ -99,8 +100,7 @@ def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
             lines.append(f"Left out: {run.name} ({run.reason}). Its command without -m, with open_test=true, tests it.")
         else:
             lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
-    finished: list[Run] = [*runs.pretraining, *runs.downstream]
-    if dirty := [run.info.name for run in finished if run.info.dirty]:
-        which = f"all {len(dirty)} runs" if len(dirty) == len(finished) else ", ".join(dirty)
+    if dirty := [run.info.name for run in runs.finished if run.info.dirty]:
+        which = f"all {len(dirty)} runs" if len(dirty) == len(runs.finished) else ", ".join(dirty)
         lines.append(f"Trained with uncommitted changes, so that the commit doesn't identify the code: {which}.")
     return lines

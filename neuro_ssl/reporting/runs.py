@@ -4,23 +4,21 @@
 downstream runs add `results.json` and `predictions.parquet`, pretraining runs `views.npz`.
 """
 
-import math
+import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from neuro_ssl.data.leakage import Verdict, describe
 from neuro_ssl.errors import InputError
-from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.evaluation.metrics import Kind
+from neuro_ssl.reporting.records import Results, RunInfo
 
 FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
@@ -31,122 +29,6 @@ METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
 VIEW_ARRAYS = ("original", "view1")  # at least; contrastive tasks have view2 too
 T = TypeVar("T")
-
-
-class Dataset(BaseModel, frozen=True):
-    """The data of a run. The hashes tell two selections or splits of one cohort apart."""
-
-    cohort: str
-    simulated: bool
-    grid: str
-    store: str
-    preprocessing_hash: str
-    manifest_hash: str
-    split_hash: str = ""
-    split: str = ""
-    n_scans: dict[str, int]
-    n_subjects: dict[str, int]
-
-    @property
-    def title(self) -> str:
-        """Cohort and grid, whether simulated, and how it was divided otherwise than on file."""
-        simulated = " (simulated)" if self.simulated and "simulated" not in self.cohort else ""
-        return f"cohort {self.cohort}{simulated}, grid {self.grid}{', ' if self.split else ''}{self.split}"
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What two runs must share for their scores to be comparable."""
-        return self.cohort, self.grid, self.manifest_hash, self.split_hash
-
-
-class Encoder(BaseModel):
-    """The network's name and size."""
-
-    name: str
-    parameters_millions: float
-
-
-class Weights(BaseModel):
-    """The run that the encoder's initial weights come from."""
-
-    name: str
-    path: str
-
-
-class RunInfo(BaseModel):
-    """Content of `run.yaml`."""
-
-    name: str
-    status: Literal["finished"]
-    stage: Literal["pretraining", "downstream"]
-    command: str
-    seed: int
-    started: Any
-    duration_s: float
-    dataset: Dataset
-    encoder: Encoder
-    task: str
-    weights: Weights | None
-    covariates: list[str] = []  # labels that the encoder was pretrained with
-    frozen: bool
-    epochs: int
-    epochs_trained: int | None = None  # fewer, if it was stopped early; None: of a version that didn't tell
-    batch_size: int
-    versions: dict[str, str]
-    commit: str | None
-    dirty: bool | None
-    config: dict[str, Any]
-    hardware: dict[str, Any]
-
-
-class Interval(BaseModel):
-    """A score as JSON has it; null is nan."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def score(self) -> Score:
-        """The same with nan."""
-        return Score(*(math.nan if x is None else x for x in (self.value, self.low, self.high)))
-
-
-class Baseline(BaseModel):
-    """The constant prediction that a model has to beat."""
-
-    name: str
-    prediction: float
-    scores: dict[str, Interval | None]
-
-
-class Leakage(BaseModel):
-    """Whether the encoder was trained on validation or test subjects, and on how many."""
-
-    verdict: Verdict
-    n_subjects: dict[str, int]
-    cohorts: list[str] = []  # that the weights name, where the verdict is unknown
-
-    def __str__(self) -> str:
-        return describe(self.verdict, self.n_subjects, self.cohorts)
-
-
-class Results(BaseModel):
-    """Content of `results.json`: scores on the test split."""
-
-    task: str
-    kind: Kind
-    target: str
-    unit: str | None
-    positive_class: str | int | float | None
-    protocol: Literal["linear_probe", "finetune", "from_scratch"]
-    initialisation: Literal["pretrained", "untrained"]
-    n_test_scans: int
-    n_test_subjects: int
-    scores: dict[str, Interval]
-    baseline: Baseline
-    leakage: Leakage | None = None  # None: of a version that did not look
-    test_opened: list[str] = []  # when; a second time if the run was interrupted while it was tested
 
 
 @dataclass(frozen=True)
@@ -171,7 +53,7 @@ class PretrainingRun(Run):
 
 @dataclass(frozen=True)
 class DownstreamRun(Run):
-    """`predictions`: one row a scan, of the test split."""
+    """What a run says of one target, its history and its predictions (one row a scan, of the test split) among it."""
 
     results: Results
     predictions: pd.DataFrame
@@ -181,7 +63,8 @@ class DownstreamRun(Run):
         """How the model came about, in words."""
         names = {"linear_probe": "Linear probe", "finetune": "Fine-tuned", "from_scratch": "From scratch"}
         name = names[self.results.protocol]
-        return f"{name}, {self.results.initialisation}" if self.results.protocol == "linear_probe" else name
+        name = f"{name}, {self.results.initialisation}" if self.results.protocol == "linear_probe" else name
+        return f"{name}, multi-task" if self.results.multitask else name
 
 
 @dataclass(frozen=True)
@@ -195,11 +78,17 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs of a report."""
+    """All runs of a report; a run of several targets is in `downstream` once for each."""
 
     pretraining: list[PretrainingRun]
     downstream: list[DownstreamRun]
     unfinished: list[Unfinished]
+
+    @property
+    def finished(self) -> list[Run]:
+        """Each finished run once, those of pretraining first."""
+        runs: list[Run] = [*self.pretraining, *self.downstream]
+        return list({run.path: run for run in runs}.values())
 
 
 def read_runs(runs_dir: Path, names: list[str] | None = None) -> Runs:
@@ -221,7 +110,7 @@ def read_runs(runs_dir: Path, names: list[str] | None = None) -> Runs:
         for path in paths:
             if not (path / "run.yaml").is_file():
                 raise InputError(f"{path}: not a run directory (no run.yaml); check runs=")
-    runs = [_read_run(path) for path in paths]
+    runs = [run for path in paths for run in _read_run(path)]
     return Runs(
         [run for run in runs if isinstance(run, PretrainingRun)],
         [run for run in runs if isinstance(run, DownstreamRun)],
@@ -229,36 +118,55 @@ def read_runs(runs_dir: Path, names: list[str] | None = None) -> Runs:
     )
 
 
-def _read_run(path: Path) -> Run | Unfinished:
+def _read_run(path: Path) -> Sequence[Run | Unfinished]:
+    """What a directory holds: one entry, or of a run of several targets one for each."""
     facts = _parsed(path / "run.yaml", lambda file: yaml.safe_load(file.read_text()))
     if not isinstance(facts, dict):
         raise InputError(f"{path / 'run.yaml'}: not a mapping; delete the run and train it again")
     if facts.get("status") == "running":
-        return Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")
+        return [Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")]
     info = _validated(path / "run.yaml", RunInfo, facts)
     if info.stage == "downstream" and facts.get("test_opened") == []:
-        return Unfinished(info.name, path, NOT_OPENED)
+        return [Unfinished(info.name, path, NOT_OPENED)]
     missing = [name for name in FILES[info.stage] if not (path / name).is_file()]
     if missing:
-        return Unfinished(info.name, path, f"no {' or '.join(missing)}")
+        return [Unfinished(info.name, path, f"no {' or '.join(missing)}")]
     metrics = _parsed(path / "metrics.csv", pd.read_csv)
     _need_columns(path / "metrics.csv", metrics, METRIC_COLUMNS)
-    common = (path, info, metrics)
     if info.stage == "pretraining":
-        picture = path / "reconstructions.png"
-        return PretrainingRun(
-            *common, _read_views(path / "views.npz"), picture.read_bytes() if picture.exists() else None
-        )
-    results = _parsed(path / "results.json", lambda file: Results.model_validate_json(file.read_text()))
+        views, picture = _read_views(path / "views.npz"), path / "reconstructions.png"
+        return [PretrainingRun(path, info, metrics, views, picture.read_bytes() if picture.exists() else None)]
     predictions = _parsed(path / "predictions.parquet", pd.read_parquet)
     _need_columns(path / "predictions.parquet", predictions, PREDICTION_COLUMNS)
-    test = predictions[predictions["split"] == "test"].reset_index(drop=True)
-    if len(test) != results.n_test_scans:
-        raise InputError(
-            f"{path / 'predictions.parquet'}: {len(test)} test scans, but results.json counts "
-            f"{results.n_test_scans}; delete the run and train it again"
-        )
-    return DownstreamRun(*common, results, test)
+    test = predictions[predictions["split"] == "test"]
+    runs = []
+    for results in _parsed(path / "results.json", _results):
+        of_target = test
+        if results.multitask:
+            _need_columns(path / "predictions.parquet", predictions, ["task"])
+            of_target = test[test["task"] == results.task]
+        if len(of_target) != results.n_test_scans:
+            raise InputError(
+                f"{path / 'predictions.parquet'}: {len(of_target)} test scans of {results.task}, but results.json "
+                f"counts {results.n_test_scans}; delete the run and train it again"
+            )
+        curves = _metrics_of(metrics, results.task) if results.multitask else metrics
+        runs.append(DownstreamRun(path, info, curves, results, of_target.reset_index(drop=True)))
+    return runs
+
+
+def _results(file: Path) -> list[Results]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "targets" not in content:
+        return [Results.model_validate(content)]
+    common = {key: value for key, value in content.items() if key != "targets"}
+    return [Results.model_validate({**common, **part, "multitask": True}) for part in content["targets"].values()]
+
+
+def _metrics_of(metrics: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One target's history: `val/sex/auroc` as `val/auroc`; without the loss, which is of all targets together."""
+    own = metrics[metrics["metric"].str.count("/").eq(2) & metrics["metric"].str.contains(f"/{target}/", regex=False)]
+    return own.assign(metric=own["metric"].str.replace(f"/{target}/", "/", regex=False))
 
 
 def _read_views(file: Path) -> dict[str, npt.NDArray[np.float32]]:

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neuro_ssl.data.targets import Reference
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.reporting.runs import Dataset, DownstreamRun
+from neuro_ssl.reporting.records import Dataset
+from neuro_ssl.reporting.runs import DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
 DETAILS = ("Weights", "Encoder", "Seed", "Leakage", "Test scans (subjects)")
 PROTOCOLS = ("finetune", "from_scratch", "linear_probe")  # in the order of the tables
+OF_ANY_COLUMN = ("classification", "regression")  # tasks that are named by what they learn
+PAPER = "Rows “Paper”: what Kaczmarek et al. 2025 report, on their own test scans, not on these; without intervals."
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,13 @@ class TaskGroup:
     @property
     def title(self) -> str:
         """The task in words."""
-        return self.task.replace("_", " ").capitalize()
+        title = self.task.replace("_", " ").capitalize()
+        return f"{title} of {self.runs[0].results.target}" if self.task in OF_ANY_COLUMN else title
+
+    @property
+    def reference(self) -> Reference | None:
+        """The paper's score on this task."""
+        return next((run.results.reference for run in self.runs if run.results.reference), None)
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -62,20 +72,26 @@ class Row:
     model: str
     scores: list[Score]
     details: list[str]  # as named by DETAILS
-    run: DownstreamRun | None  # None: the baseline
+    run: DownstreamRun | None  # None: the baseline, or the paper
+    is_paper: bool = False
 
 
 def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
-    """Groups of comparable runs, by cohort, manifest and grid, then task; runs by protocol, weights and seed."""
+    """Groups of comparable runs, by cohort, manifest and grid, then task and target.
+
+    Runs by protocol, whether of several targets, weights and seed.
+    """
     groups: dict[tuple[str, ...], list[DownstreamRun]] = {}
     for run in runs:
-        groups.setdefault((*run.info.dataset.key, run.results.task), []).append(run)
+        what = (run.results.task, run.results.target, run.results.kind, str(run.results.positive_class))
+        groups.setdefault((*run.info.dataset.key, *what), []).append(run)
     ordered = []
     for _, members in sorted(groups.items()):
         members.sort(
             key=lambda run: (
                 PROTOCOLS.index(run.results.protocol),
                 run.results.initialisation,
+                run.results.multitask,
                 run.info.weights.name if run.info.weights else "",
                 run.info.encoder.name,
                 run.info.seed,
@@ -89,7 +105,7 @@ def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
 
 
 def task_rows(group: TaskGroup) -> list[Row]:
-    """The models of a task and, last, the baseline; scores in the order of `group.metrics`."""
+    """The models of a task, the baseline and, last, the paper's; scores in the order of `group.metrics`."""
     rows = []
     for run in group.runs:
         weights = run.info.weights.name if run.info.weights else "none"
@@ -101,7 +117,32 @@ def task_rows(group: TaskGroup) -> list[Row]:
     baseline = group.runs[0].results.baseline
     scores = [_score(baseline.scores, name) for name in group.metrics]
     rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", "", rows[0].details[-1]], None))
-    return rows
+    return rows + _paper_rows(group)
+
+
+def baseline_row(rows: list[Row]) -> Row:
+    """That of the baseline, of a task's rows."""
+    return next(row for row in rows if row.run is None)
+
+
+def _paper_rows(group: TaskGroup) -> list[Row]:
+    reference = group.reference
+    if reference is None:
+        return []
+    cohort = reference.cohort.upper()
+    same = reference.cohort == group.dataset.cohort
+    whose = f"the paper's own split of {cohort}" if same else f"another test set ({cohort})"
+    return [
+        Row(
+            f"Paper ({how}, {cohort})",
+            [Score(value, math.nan, math.nan) if name == reference.metric else UNDEFINED for name in group.metrics],
+            ["", "", "", "", whose],
+            None,
+            is_paper=True,
+        )
+        for how, value in (("fine-tuned SimCLR", reference.fine_tuned), ("from scratch", reference.from_scratch))
+        if value is not None
+    ]
 
 
 def leakage_verdict(run: DownstreamRun) -> str:
@@ -131,7 +172,7 @@ def reopened(groups: list[TaskGroup]) -> list[str]:
 
 
 def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
-    """One row a run and metric, baselines included, at full precision."""
+    """One row a run and metric, at full precision; baselines, and the paper's scores, included."""
     rows = []
     for group in groups:
         for run in group.runs:
@@ -144,7 +185,9 @@ def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
                 "split_hash": info.dataset.split_hash,
                 "split": info.dataset.split,
                 "task": results.task,
+                "target": results.target,
                 "run": info.name,
+                "multitask": results.multitask,
                 "seed": info.seed,
                 "n_test_scans": results.n_test_scans,
                 "n_test_subjects": results.n_test_subjects,
@@ -171,7 +214,22 @@ def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
                             "high": score.high,
                         }
                     )
+        rows += _tidy_reference(group)
     return pd.DataFrame(rows)
+
+
+def _tidy_reference(group: TaskGroup) -> list[dict[str, object]]:
+    """The paper's scores, which belong to its cohort and to no run."""
+    reference = group.reference
+    if reference is None:
+        return []
+    common = {"cohort": reference.cohort, "task": group.task, "target": group.runs[0].results.target}
+    unit = group.unit if METRICS[group.kind][reference.metric].in_target_unit else ""
+    return [
+        common | {"protocol": f"paper_{how}", "metric": reference.metric, "unit": unit, "value": value}
+        for how, value in (("finetune", reference.fine_tuned), ("from_scratch", reference.from_scratch))
+        if value is not None
+    ]
 
 
 def markdown(groups: list[TaskGroup]) -> str:
@@ -183,7 +241,8 @@ def markdown(groups: list[TaskGroup]) -> str:
         title = f"### {group.title}: {group.dataset.title}"
         blocks.append(f"{title}\n\n{padded([header, *body])}\n")
     notes = "".join(f"\n{line}\n" for line in leaking(groups) + reopened(groups))
-    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.\n{notes}"
+    paper = f" {PAPER}" if any(group.reference for group in groups) else ""
+    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.{paper}\n{notes}"
 
 
 def format_score(score: Score) -> str:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from neuro_ssl.data.supervised import SupervisedDataModule
+from neuro_ssl.data.targets import Target
 from neuro_ssl.distributed import gather_objects
 from neuro_ssl.evaluation.calibration import with_decisions
 from neuro_ssl.evaluation.scores import score_predictions
-from neuro_ssl.tasks.supervised import Supervised
+from neuro_ssl.tasks.supervised import SupervisedTask
 
 Outputs = Mapping[str, Any]  # for each split, what `Trainer.predict` returns for its one loader: a list of dicts
 ABOUT_SCAN = ("scan_id", "subject_id", "session_id", "age_years", "sex", "site")
@@ -20,7 +21,7 @@ ABOUT_SCAN = ("scan_id", "subject_id", "session_id", "age_years", "sex", "site")
 
 def evaluate(
     trainer: L.Trainer,
-    task: Supervised,
+    task: SupervisedTask,
     datamodule: SupervisedDataModule,
     checkpoint: Path,
     task_name: str,
@@ -48,8 +49,8 @@ def evaluate(
     if open_test:
         outputs = {**outputs, "test": trainer.predict(task, datamodule.loader("test"), ckpt_path=checkpoint)}
     table = prediction_table(datamodule, outputs)
-    if task.kind == "classification":
-        table = with_decisions(table)
+    of_targets = ((target, table[table["task"] == target.name]) for target in datamodule.targets)
+    table = pd.concat([with_decisions(rows) if target.classes else rows for target, rows in of_targets])
     results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained, split=split)
     for logger in trainer.loggers if open_test else ():
         logger.log_metrics(as_metrics(results), trainer.global_step)
@@ -57,7 +58,9 @@ def evaluate(
 
 
 def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.DataFrame:
-    """One row a scan: who it is, split, target and prediction; gathered over ranks, each scan once.
+    """One row a scan and target that it has a label of; gathered over ranks, each once.
+
+    Columns: who it is, `split`, `task` (the target's name), `target` (its label) and `prediction`.
 
     Args:
         datamodule: whose store's manifest the scans are rows of.
@@ -67,16 +70,19 @@ def prediction_table(datamodule: SupervisedDataModule, outputs: Outputs) -> pd.D
     rows = []
     for split, batches in outputs.items():
         for batch in gather_objects(batches):
-            columns = (batch[name].cpu().tolist() for name in ("scan", "target", "prediction"))
-            rows += [(scan, split, target, prediction) for scan, target, prediction in zip(*columns, strict=True)]
-    table = pd.DataFrame(rows, columns=["scan", "split", "target", "prediction"])
-    table = table.drop_duplicates("scan").sort_values("scan").set_index("scan")
+            scans, labels, predictions = (batch[name].cpu() for name in ("scan", "target", "prediction"))
+            for i, target in enumerate(datamodule.targets):
+                columns = zip(scans.tolist(), labels[:, i].tolist(), predictions[:, i].tolist(), strict=True)
+                rows += [(i, scan, split, target.name, label, prediction) for scan, label, prediction in columns]
+    table = pd.DataFrame(rows, columns=["position", "scan", "split", "task", "target", "prediction"])
+    table = table.dropna(subset="target").drop_duplicates(["position", "scan"])
+    table = table.sort_values(["position", "scan"]).set_index("scan").drop(columns="position")
     about = manifest.loc[table.index, [name for name in ABOUT_SCAN if name in manifest]]
-    return pd.concat([about, table], axis=1).reset_index(drop=True)
+    return pd.concat([about.reset_index(drop=True), table.reset_index(drop=True)], axis=1)
 
 
 def downstream_results(
-    task: Supervised,
+    task: SupervisedTask,
     datamodule: SupervisedDataModule,
     table: pd.DataFrame,
     task_name: str,
@@ -95,37 +101,54 @@ def downstream_results(
         task_name: such as `brain_age`.
         pretrained: whether the encoder started from given weights.
         split: what to score; `val` where the test split stays closed.
+
+    Returns:
+        What was done, and its scores; those of several targets by name under `targets`.
     """
-    scored = table[table["split"] == split]
-    target = datamodule.datasets["train"].target
-    assert target is not None
-    constant = float(np.mean(target.numpy(), dtype=np.float64))
-    baseline = scored.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
     trained = "finetune" if pretrained else "from_scratch"
-    return {
+    run: dict[str, Any] = {
         "task": task_name,
         "protocol": "linear_probe" if task.frozen else trained,
         "initialisation": "pretrained" if pretrained else "untrained",
-        "kind": task.kind,
-        "target": task.target,
-        "unit": task.unit,
-        "positive_class": task.classes[1] if task.classes else None,
+    }
+    means, _ = datamodule.target_statistics
+    table = table[table["split"] == split]
+    scored = {
+        target.name: _target_results(target, table[table["task"] == target.name], mean)
+        for target, mean in zip(datamodule.targets, means, strict=True)
+    }
+    return run | ({"targets": scored} if len(scored) > 1 else next(iter(scored.values())))
+
+
+def _target_results(target: Target, scored: pd.DataFrame, constant: float) -> dict[str, Any]:
+    """What `results.json` says of one target, by its predictions on one split and the training labels' mean."""
+    (split,) = scored["split"].unique()
+    baseline = scored.drop(columns=["decision", "decision_specific"], errors="ignore").assign(prediction=constant)
+    return {
+        "task": target.name,
+        "kind": target.kind,
+        "target": target.target,
+        "unit": target.unit,
+        "positive_class": target.classes[1] if target.classes else None,
         f"n_{split}_scans": len(scored),
         f"n_{split}_subjects": int(scored["subject_id"].nunique()),
-        "scores": _as_dict(score_predictions(scored, task.kind)),
+        "scores": _as_dict(score_predictions(scored, target.kind)),
         "baseline": {
-            "name": "share of the positive class" if task.classes else "mean of the training scans",
+            "name": "share of the positive class" if target.classes else "mean of the training scans",
             "prediction": constant,
-            "scores": _as_dict(score_predictions(baseline, task.kind)),
+            "scores": _as_dict(score_predictions(baseline, target.kind)),
         },
+        "reference": target.reference.model_dump() if target.reference else None,
     }
 
 
 def as_metrics(results: dict[str, Any]) -> dict[str, float]:
-    """Scores and their intervals in the form that loggers take: `test/mae`, `test/mae_low`, `test/mae_high`."""
+    """Scores and their intervals as loggers take them: `test/mae`, `test/mae_low`; of several targets `test/sex/…`."""
+    of_targets = {f"{name}/": scored for name, scored in results.get("targets", {}).items()} or {"": results}
     return {
-        f"test/{metric}" if part == "value" else f"test/{metric}_{part}": value
-        for metric, score in results["scores"].items()
+        f"test/{of}{metric}" if part == "value" else f"test/{of}{metric}_{part}": value
+        for of, scored in of_targets.items()
+        for metric, score in scored["scores"].items()
         for part, value in score.items()
         if value is not None
     }

@@ -4,28 +4,34 @@ The three differ in two switches alone: the encoder's initial weights, and wheth
 nothing of it moves, batch-norm statistics included (in the paper's code they do).
 """
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.regression import MeanAbsoluteError
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.data.supervised import SupervisedDataModule
-from neuro_ssl.distributed import weighted_for_ddp
+from neuro_ssl.data.targets import Target, read_targets
+from neuro_ssl.distributed import sum_over_ranks, world_size
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluation.metrics import METRICS
 from neuro_ssl.optim import Optimizer
-from neuro_ssl.tasks.running_mean import RunningMean
+from neuro_ssl.tasks.running_mean import MeanOverTargets
 from neuro_ssl.views.intensity import check_views, intensity_of, normalise
 from neuro_ssl.views.random import view_keys
 
 
-class Supervised(L.LightningModule):
-    """A linear layer on an encoder's features, for one target.
+class SupervisedTask(L.LightningModule):
+    """A linear layer on an encoder's features, with one output a target.
+
+    A scan counts for the targets that it has a label of. Each target's loss is the mean over its labelled scans in the
+    batch of all processes, and the loss is the mean over targets by their weights; a target without a label in the
+    batch adds nothing.
 
     Args:
         encoder: volume (batch, 1, z, y, x) → features (batch, embed_dim), with attribute `embed_dim`.
@@ -33,15 +39,15 @@ class Supervised(L.LightningModule):
         optimizer: what to train with.
         seed: of the views.
         frozen: keep the encoder as it is and train the linear layer alone, on features computed once.
-        target_mean: of the training split.
-        target_sd: of the training split.
-        target: manifest column.
-        classes: for classification the two labels, the positive one second; None for regression.
-        leave_out: labels of scans to leave out, since they belong to neither class.
-        unit: of a regression target, for tables and axes.
+        target_mean: of the training split, one a target.
+        target_sd: of the training split, one a target.
+        targets: what to learn.
         standardise_target: train regression on targets of mean 0 and variance 1 over the training split; else on
             raw ones, as the paper does.
         standardise_features: likewise show the head a frozen encoder's features; else as they are, as the paper does.
+
+    Raises:
+        InputError: a frozen encoder with views, views that don't fit the encoder, or a reference in an unknown metric.
     """
 
     stage: ClassVar[str] = "downstream"
@@ -49,6 +55,8 @@ class Supervised(L.LightningModule):
     feature_sd: Tensor
     target_mean: Tensor
     target_sd: Tensor
+    is_class: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -57,46 +65,56 @@ class Supervised(L.LightningModule):
         optimizer: Optimizer,
         seed: int,
         frozen: bool,
-        target_mean: float,
-        target_sd: float,
-        target: str,
-        classes: list[str] | None = None,
-        leave_out: list[str] | None = None,
-        unit: str | None = None,
+        target_mean: float | Sequence[float],
+        target_sd: float | Sequence[float],
+        targets: Sequence[Target],
         standardise_target: bool = True,
         standardise_features: bool = True,
     ) -> None:
         super().__init__()
-        if classes is not None and len(classes) != 2:
-            raise InputError(f"task.classes must name two labels, the positive one second; got {classes}")
         if frozen and views is not None:
             raise InputError("a frozen encoder's features are computed once, without augmentation: use views=none")
         check_views(views, encoder)
-        self.encoder, self.views, self.optimizer, self.seed = encoder, views, optimizer, seed
-        self.frozen, self.classes, self.target, self.leave_out, self.unit = frozen, classes, target, leave_out, unit
-        self.standardise_features = standardise_features
-        self.kind: Literal["classification", "regression"] = "classification" if classes else "regression"
+        for target in targets:
+            if target.reference and target.reference.metric not in METRICS[target.kind]:
+                raise InputError(
+                    f"task: the reference of {target.name} is in metric {target.reference.metric!r}; a "
+                    f"{target.kind} has {', '.join(METRICS[target.kind])}"
+                )
+        self.encoder, self.views, self.optimizer, self.seed, self.frozen = encoder, views, optimizer, seed, frozen
+        self.targets, self.standardise_features = list(targets), standardise_features
         embed_dim = int(encoder.embed_dim)  # type: ignore[arg-type]
-        self.head = nn.Linear(embed_dim, 1)
+        self.head = nn.Linear(embed_dim, len(targets))
         # How the head sees features: as they are, until `cache_features` sets the scale of a frozen encoder's.
         self.register_buffer("feature_mean", torch.zeros(embed_dim))
         self.register_buffer("feature_sd", torch.ones(embed_dim))
-        raw = classes is not None or not standardise_target
-        self.register_buffer("target_mean", torch.tensor(0.0 if raw else target_mean))
-        self.register_buffer("target_sd", torch.tensor(1.0 if raw else max(target_sd, 1e-6)))
-        self.train_loss = RunningMean()  # in the checkpoint, so that a restart within an epoch keeps its first part
-        self.train_loss.persistent(True)
-        self.val_loss = RunningMean()  # Lightning's own mean over processes is wrong where their shares differ
-        self.val_metric: Metric = BinaryAUROC() if classes else MeanAbsoluteError()
+        is_class = torch.tensor([target.kind == "classification" for target in targets])
+        raw = is_class if standardise_target else torch.ones_like(is_class)
+        mean, sd = (torch.as_tensor(x, dtype=torch.float32).expand(len(targets)) for x in (target_mean, target_sd))
+        self.register_buffer("target_mean", mean.masked_fill(raw, 0.0))
+        self.register_buffer("target_sd", sd.clamp(min=1e-6).masked_fill(raw, 1.0))
+        weight = torch.tensor([target.weight for target in targets])
+        self.register_buffer("is_class", is_class, persistent=False)
+        self.register_buffer("weight", weight / weight.sum(), persistent=False)
+        # Lightning's own mean over processes is wrong where their shares differ.
+        self.train_loss, self.val_loss = MeanOverTargets(self.weight), MeanOverTargets(self.weight)
+        self.train_loss.persistent(True)  # so that a restart within an epoch keeps its first part
+        self.val_metrics = nn.ModuleList(BinaryAUROC() if target.classes else MeanAbsoluteError() for target in targets)
         if frozen:
             self.encoder.requires_grad_(False)
 
     @property
     def best(self) -> dict[str, Any]:
-        """What chooses the epoch whose weights are tested: a score on the validation split, the paper's."""
-        return {"monitor": "val/auroc", "mode": "max"} if self.classes else {"monitor": "val/loss", "mode": "min"}
+        """What chooses the epoch whose weights are tested: a score on the validation split.
 
-    def train(self, mode: bool = True) -> "Supervised":
+        Of one target the paper's: a classification's AUROC, a regression's loss. Of several their loss, in which
+        standardised errors and cross-entropies are about 1 and 0.7 for a model that ignores the image.
+        """
+        if len(self.targets) == 1 and self.targets[0].classes:
+            return {"monitor": "val/auroc", "mode": "max"}
+        return {"monitor": "val/loss", "mode": "min"}
+
+    def train(self, mode: bool = True) -> "SupervisedTask":
         """As `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
@@ -136,7 +154,7 @@ class Supervised(L.LightningModule):
         return self.encoder(volume).float()  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, or standardised predictions: (batch,)."""
+        """Logits, or standardised predictions: (batch, targets)."""
         if "features" in batch:
             features = batch["features"]
         elif self.training and self.views is not None:
@@ -146,39 +164,97 @@ class Supervised(L.LightningModule):
             features = self.encoder(view)
         else:
             features = self.encoder(normalise(batch["volume"], intensity_of(self.encoder)))
-        return self.head((features - self.feature_mean) / self.feature_sd).squeeze(1)  # type: ignore[no-any-return]
+        return self.head((features - self.feature_mean) / self.feature_sd)  # type: ignore[no-any-return]
+
+    def errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What each output costs.
+
+        Binary cross-entropy, or the squared error (of standardised targets, unless raw ones are asked for).
+
+        Args:
+            output: (batch, targets), of `forward`.
+            target: (batch, targets), NaN where there is no label.
+
+        Returns:
+            For each target the sum over its labelled scans, and their number: (targets,) both.
+        """
+        labelled = ~target.isnan()
+        target = target.nan_to_num()  # else 0 × NaN would be every weight's gradient
+        cross_entropy = F.binary_cross_entropy_with_logits(output, target, reduction="none")
+        squared = F.mse_loss(output, (target - self.target_mean) / self.target_sd, reduction="none")
+        errors = torch.where(self.is_class, cross_entropy, squared).where(labelled, 0.0)
+        return errors.sum(dim=0), labelled.sum(dim=0)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Binary cross-entropy, or the squared error (of standardised targets, unless raw ones are asked for)."""
-        if self.classes:
-            return F.binary_cross_entropy_with_logits(output, target)
-        return F.mse_loss(output, (target - self.target_mean) / self.target_sd)
+        """The loss of this process's scans alone; arguments as for `errors`."""
+        total, n = self.errors(output, target)
+        return (self.weight * total / n.clamp(min=1)).sum()
 
     def natural(self, output: Tensor) -> Tensor:
-        """The probability of the positive class, or the prediction in the target's own unit."""
-        return output.sigmoid() if self.classes else output * self.target_sd + self.target_mean
+        """The probability of the positive class, or the prediction in the target's own unit; (batch, targets)."""
+        return torch.where(self.is_class, output.sigmoid(), output * self.target_sd + self.target_mean)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; logs the loss."""
-        loss = self.loss(self(batch), batch["target"])
-        n = len(batch["scan"])
-        self.train_loss.update(loss, n)
+        total, n = self.errors(self(batch), batch["target"])
+        self.train_loss.update(total, n)
         self.log("train/loss", self.train_loss, prog_bar=True, on_epoch=True, on_step=False)
-        return weighted_for_ddp(loss, n, batch.get("shares"))
+        # DDP takes the mean over ranks; this makes of it the mean over the labelled scans of all ranks.
+        return world_size() * (self.weight * total / sum_over_ranks(n).clamp(min=1)).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss, and AUROC or the absolute error in natural units."""
+        """Loss, and each target's AUROC or absolute error in natural units."""
         output = self(batch)
-        self.val_loss.update(self.loss(output, batch["target"]), len(batch["scan"]))
+        self.val_loss.update(*self.errors(output, batch["target"]))
         self.log("val/loss", self.val_loss, prog_bar=True)
-        self.val_metric.update(self.natural(output), batch["target"].int() if self.classes else batch["target"])
-        self.log("val/auroc" if self.classes else "val/mae", self.val_metric, prog_bar=True)
+        prediction = self.natural(output)
+        for i, (target, metric) in enumerate(zip(self.targets, self.val_metrics, strict=True)):
+            labelled = ~batch["target"][:, i].isnan()
+            true = batch["target"][labelled, i]
+            metric.update(prediction[labelled, i], true.int() if target.classes else true)  # type: ignore[operator]
+            of = f"{target.name}/" if len(self.targets) > 1 else ""
+            self.log(f"val/{of}{'auroc' if target.classes else 'mae'}", metric, prog_bar=True)  # type: ignore[arg-type]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Per scan: its manifest row, the target, and the prediction in natural units."""
+        """Per scan: its manifest row, and for each target the label and the prediction in natural units."""
         return {"scan": batch["scan"], "target": batch["target"], "prediction": self.natural(self(batch))}
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser over what is not frozen."""
         n_steps = int(self.trainer.estimated_stepping_batches)
         return self.optimizer.build(self.parameters(), n_steps, self.encoder)
+
+
+class Supervised(SupervisedTask):
+    """One target.
+
+    Args:
+        encoder: see `SupervisedTask`, as views, optimizer, seed, frozen, target_mean, target_sd, standardise_target and
+            standardise_features.
+        target: manifest column.
+        classes: for classification the two labels, the positive one second; None for regression.
+        leave_out: labels of scans to leave out, since they belong to neither class.
+        unit: of a regression target, for tables and axes.
+        reference: the paper's score (see `data.targets.Reference`), for reports.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: nn.Module | None,
+        optimizer: Optimizer,
+        seed: int,
+        frozen: bool,
+        target_mean: float | Sequence[float],
+        target_sd: float | Sequence[float],
+        target: str,
+        classes: list[str | int] | None = None,
+        leave_out: list[str | int] | None = None,
+        unit: str | None = None,
+        reference: dict[str, Any] | None = None,
+        standardise_target: bool = True,
+        standardise_features: bool = True,
+    ) -> None:
+        settings = {"target": target, "classes": classes, "leave_out": leave_out, "unit": unit, "reference": reference}
+        parts = (encoder, views, optimizer, seed, frozen, target_mean, target_sd)
+        super().__init__(*parts, read_targets("task", settings), standardise_target, standardise_features)

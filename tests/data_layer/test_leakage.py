@@ -8,7 +8,7 @@ from neuro_ssl.data.leakage import Seen, check_leakage, describe
 from neuro_ssl.data.protocols import KFold
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting import runs
+from neuro_ssl.reporting import records
 from neuro_ssl.reporting.runs import read_runs
 from neuro_ssl.reporting.tables import group_by_task, markdown
 
@@ -110,7 +110,7 @@ def test_published_weights_name_cohorts(tmp_path):
         "n_subjects": {"val": 0, "test": 0},
         "cohorts": ["ADNI", "OASIS-3"],
     }
-    assert str(unknown) == str(runs.Leakage(**unknown.record)) and str(unknown).endswith("; they name ADNI, OASIS-3")
+    assert str(unknown) == str(records.Leakage(**unknown.record)) and str(unknown).endswith("; they name ADNI, OASIS-3")
     assert unknown.seen.cohorts == {"ADNI", "OASIS-3", "c"}  # with what the run itself trains on
 
 

@@ -20,6 +20,7 @@ from neuro_ssl.data.manifest import validate
 from neuro_ssl.data.registered import RegisteredDataset, RegisteredImages
 from neuro_ssl.data.samplers import Draw
 from neuro_ssl.data.supervised import SupervisedDataModule
+from neuro_ssl.data.targets import Target
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.optim import Optimizer
@@ -132,7 +133,7 @@ class Eye(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore:.*no subject_id")
 def test_the_encoder_sees_the_papers_array(scans):
     volumes = scans.open()
-    datamodule = SupervisedDataModule(volumes, "label", None, None, batch_size=1)
+    datamodule = SupervisedDataModule(volumes, [Target(name="label", target="label")], batch_size=1)
     eye = Eye()
     task = Supervised(eye, None, Optimizer(), 0, False, 0.0, 1.0, "label")
     files = {
@@ -144,7 +145,7 @@ def test_the_encoder_sees_the_papers_array(scans):
         (batch,) = datamodule.loader(split)
         task(batch)
         expected, inside = paper_array(scans.root / image, scans.root / mask)
-        assert batch["target"].tolist() == [label]
+        assert batch["target"].tolist() == [[label]]
         assert batch["volume"].shape == (1, 1, 150, 192, 192)
         np.testing.assert_array_equal(batch["volume"][0, 0].numpy() > 0, inside)
         assert (batch["volume"][0, 0].numpy()[~inside] == 0).all()
@@ -218,9 +219,10 @@ def test_labels_are_classes_whether_written_as_numbers_or_with_decimals():
         manifest = validate(table, "table").assign(volume=table["image_path"])
     images = RegisteredImages(Path("table"), "c", Grid.named("paper_1mm"), manifest)
     with pytest.raises(InputError, match=r"column 'label' holds 2, not in task.classes=\['0', '1'\]"):
-        SupervisedDataModule(images, "label", ["0", "1"], None, batch_size=1)
-    datamodule = SupervisedDataModule(images, "label", ["0", "1"], ["2"], batch_size=1)
-    assert datamodule.datasets["test"].target.tolist() == [0, 1]
+        SupervisedDataModule(images, [Target(name="label", target="label", classes=(0, 1))], batch_size=1)
+    target = Target(name="label", target="label", classes=("0", "1"), leave_out=("2",))
+    datamodule = SupervisedDataModule(images, [target], batch_size=1)
+    assert datamodule.datasets["test"].target.tolist() == [[0], [1]]
 
 
 def test_an_image_without_contrast_is_named_when_it_is_read(scans):

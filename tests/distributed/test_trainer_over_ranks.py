@@ -3,6 +3,8 @@
 Group norm: PyTorch's synchronised batch norm refuses the CPU.
 """
 
+import dataclasses
+
 import lightning.pytorch as L
 import pandas as pd
 import pytest
@@ -13,11 +15,13 @@ from neuro_ssl.data.datamodule import SSLDataModule
 from neuro_ssl.data.samplers import Sampling
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.supervised import SupervisedDataModule
+from neuro_ssl.data.targets import read_targets
 from neuro_ssl.distributed import gather_objects, world_size
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.optim import Optimizer
 from neuro_ssl.tasks.mae import MAE
+from neuro_ssl.tasks.multitask import Multitask
 from neuro_ssl.tasks.results import prediction_table
 from neuro_ssl.tasks.simclr import SimCLR
 from neuro_ssl.tasks.simclr_mae import SimCLRMAE
@@ -42,6 +46,23 @@ class Watch(L.Callback):
         self.gradients.append({n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None})
 
 
+LEARNT = {
+    "age_years": {"target": "age_years"},
+    "sex": {"target": "sex", "classes": ["F", "M"]},
+    "multitask": {
+        "targets": {"age": {"target": "age_years"}, "sex": {"target": "sex", "classes": ["F", "M"], "weight": 2}}
+    },
+}
+
+
+def with_gaps(store):
+    """The store without the ages of rows 0, 3, 5, 6, 7, 12, and without the sexes of rows 1, 2, 9."""
+    manifest = store.manifest.copy()
+    manifest.loc[[0, 3, 5, 6, 7, 12], "age_years"] = None
+    manifest.loc[[1, 2, 9], "sex"] = None
+    return dataclasses.replace(store, manifest=manifest)
+
+
 def trained(path, task_name):
     """Train two epochs on as many processes as there are, and say what happened."""
     store, n_processes = VolumeStore.open(path), world_size()
@@ -58,11 +79,15 @@ def trained(path, task_name):
         more = {"covariates": task.covariates, "volumes_on_host": size is not None}
         datamodule = SSLDataModule(store, BATCH_SIZE, seed=1, **more)
     else:
-        classes = ["F", "M"] if task_name == "sex" else None
-        sampling = Sampling(balance="class" if classes else None)
-        datamodule = SupervisedDataModule(store, task_name, classes, None, BATCH_SIZE, seed=1, sampling=sampling)
+        sampling = Sampling(balance="class" if task_name == "sex" else None)
+        if task_name == "multitask":
+            store = with_gaps(store)
+        datamodule = SupervisedDataModule(
+            store, read_targets(task_name, LEARNT[task_name]), BATCH_SIZE, seed=1, sampling=sampling
+        )
         mean, sd = datamodule.target_statistics
-        task = Supervised(**parts, frozen=False, target_mean=mean, target_sd=sd, target=task_name, classes=classes)
+        kind = Multitask if task_name == "multitask" else Supervised
+        task = kind(**parts, frozen=False, target_mean=mean, target_sd=sd, **LEARNT[task_name])
     watch = Watch()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -86,11 +111,11 @@ def trained(path, task_name):
         table = prediction_table(datamodule, outputs)
     every_rank = gather_objects([watch.draws])
     draws = [[draw for share in step for draw in share] for step in zip(*every_rank, strict=True)]
-    return {"draws": draws, "gradients": watch.gradients, "metrics": metrics, "table": table}
+    return {"watched": watch.draws, "draws": draws, "gradients": watch.gradients, "metrics": metrics, "table": table}
 
 
 PRETRAINING = ("simclr", "micro_batches", "micro_batches in bf16", "yaware", "mae", "simclr_mae")
-TASKS = (*PRETRAINING, "age_years", "sex")
+TASKS = (*PRETRAINING, "age_years", "sex", "multitask")
 EXACT = [task for task in TASKS if "bf16" not in task]
 
 
@@ -150,9 +175,16 @@ def test_the_same_metrics(one_and_two, task):
         assert rank[task]["metrics"] == pytest.approx(one[task]["metrics"], rel=1e-5, abs=1e-5)
 
 
+def test_the_processes_hold_uneven_numbers_of_labels(one_and_two):
+    """So that the tests above mean something: one process has none of a target that the other has."""
+    steps = zip(*(rank["multitask"]["watched"] for rank in one_and_two[1]), strict=True)
+    aged = [[sum(scan in (1, 2, 4) for scan, _, _ in draws) for draws in step] for step in steps]
+    assert any(0 in counts and any(counts) for counts in aged)
+
+
 @pytest.mark.parametrize("task", TASKS[len(PRETRAINING) :])
 def test_the_same_predictions_each_scan_once(one_and_two, task):
     one, two = one_and_two
-    assert len(one[task]["table"]) == 6
+    assert len(one[task]["table"]) == (9 if task == "multitask" else 6)
     for rank in two:
         pd.testing.assert_frame_equal(rank[task]["table"], one[task]["table"], rtol=1e-5)

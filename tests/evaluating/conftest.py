@@ -21,7 +21,7 @@ def make_cohort(folder, name, splits, seed):
     for person, split in enumerate(splits):
         age, sex, site = random.uniform(20, 80), "FM"[person % 2], "AB"[person // 2 % 2]
         size = 0.8 + 0.12 * (sex == "M") + 0.03 * random.standard_normal()
-        for session in range(2 if person % 4 == 0 else 1):
+        for session in range(2 if person % 2 == 0 else 1):
             scanner = f"{site}{1 + (session and person % 3 == 0)}"
             image = folder / f"{name}{person}-{session}.nii"
             image.write_text(image.name)

@@ -180,6 +180,43 @@ def test_folds_and_fractions_are_not_compared_with_each_other(tmp_path):
     ]
 
 
+def edit_results(path, **changes):
+    file = path / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_different_columns_are_not_compared_with_each_other(tmp_path):
+    write_runs(tmp_path, tasks=("age",), quality={("from_scratch", "untrained"): (8, 1)}, seeds=(0, 1))
+    for seed, column in enumerate(("mmse", "updrs")):
+        edit_results(tmp_path / f"age-from_scratch-untrained-{seed}", task="regression", target=column)
+    groups = group_by_task(read_runs(tmp_path).downstream)
+    assert [(group.title, len(group.runs)) for group in groups] == [
+        ("Regression of mmse", 1),
+        ("Regression of updrs", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "whose"), [("aibl", "another test set (AIBL)"), ("ixi", "the paper's own split of IXI")]
+)
+def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohort, whose):
+    write_runs(tmp_path, simulated=False, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1)})
+    reference = {"cohort": cohort, "metric": "auroc", "fine_tuned": 0.929, "from_scratch": 0.869}
+    edit_results(tmp_path / "sex-finetune-pretrained-0", reference=reference)
+    command("report", f"runs_dir={tmp_path}")
+    lines = (tmp_path / "report" / "results.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    for cell, how, value in ((cells[-2], "fine-tuned SimCLR", "0.93"), (cells[-1], "from scratch", "0.87")):
+        assert cell[:3] == [f"Paper ({how}, {cohort.upper()})", value, "n/a"]
+        assert cell[-1] == whose
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert f"Paper (fine-tuned SimCLR, {cohort.upper()}): on {whose} (dotted)." in page.text
+    assert "on their own test scans, not on these" in page.text
+    table = pd.read_csv(tmp_path / "report" / "results.csv").set_index("protocol")
+    assert table.loc["paper_from_scratch", "value"] == 0.869
+    assert pd.isna(table.loc["paper_finetune", ["low", "high"]]).all()
+
+
 def test_runs_of_an_earlier_version_lack_the_newer_scores(tmp_path):
     write_runs(
         tmp_path, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1), ("from_scratch", "untrained"): (0, 1)}

@@ -27,7 +27,7 @@ def supervised(**changes):
 
 def batch(n=3, **more):
     volume = torch.rand(n, 1, 12, 14, 13, generator=torch.Generator().manual_seed(0)).half()
-    return {"volume": volume, "scan": torch.arange(n), "target": torch.linspace(40, 60, n)} | more
+    return {"volume": volume, "scan": torch.arange(n), "target": torch.linspace(40, 60, n)[:, None]} | more
 
 
 def steps(task, n=3):
@@ -60,15 +60,15 @@ def test_otherwise_the_encoder_and_its_statistics_move():
 
 def test_regression_trains_on_standardised_and_reports_natural_units():
     task = supervised()
-    target = torch.tensor([50.0, 60.0])
-    assert task.loss(torch.tensor([0.0, 1.0]), target) == 0
-    assert task.loss(torch.tensor([1.0, 1.0]), target) == 0.5  # one standard deviation off, squared, over two
-    assert task.natural(torch.tensor([0.0, -2.0])).tolist() == [50, 30]
+    target = torch.tensor([[50.0], [60.0]])
+    assert task.loss(torch.tensor([[0.0], [1.0]]), target) == 0
+    assert task.loss(torch.tensor([[1.0], [1.0]]), target) == 0.5  # one standard deviation off, squared, over two
+    assert task.natural(torch.tensor([[0.0], [-2.0]])).tolist() == [[50], [30]]
 
 
 def test_the_papers_regression_is_on_raw_targets():
     task = supervised(standardise_target=False)
-    output, target = torch.tensor([50.0, 59.0]), torch.tensor([50.0, 60.0])
+    output, target = torch.tensor([[50.0], [59.0]]), torch.tensor([[50.0], [60.0]])
     assert task.loss(output, target) == 0.5
     assert torch.equal(task.natural(output), output)
 
@@ -89,16 +89,16 @@ def test_the_head_sees_frozen_features_standardised_or_as_they_are(standardise):
     expected = (data.features - data.features.mean(0)) / data.features.std(0, correction=0)
     for i in (0, 40):
         task.head.weight.data = torch.eye(64)[i : i + 1]
-        seen = task(batch(features=data.features))
+        seen = task(batch(features=data.features)).squeeze(1)
         torch.testing.assert_close(seen, expected[:, i] if standardise else data.features[:, i])
 
 
 def test_classification_gives_probabilities_of_the_second_class():
     task = supervised(target="sex", classes=["F", "M"])
     expected = -torch.log(torch.tensor(0.8)) / 2 - torch.log(torch.tensor(0.5)) / 2
-    output = torch.logit(torch.tensor([0.8, 0.5]))
-    torch.testing.assert_close(task.loss(output, torch.tensor([1.0, 1.0])), expected)
-    torch.testing.assert_close(task.natural(output), torch.tensor([0.8, 0.5]))
+    output = torch.logit(torch.tensor([[0.8], [0.5]]))
+    torch.testing.assert_close(task.loss(output, torch.tensor([[1.0], [1.0]])), expected)
+    torch.testing.assert_close(task.natural(output), torch.tensor([[0.8], [0.5]]))
 
 
 def test_standardised_volumes_make_scanner_gain_irrelevant():
