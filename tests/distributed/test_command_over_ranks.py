@@ -39,11 +39,10 @@ def test_two_processes_make_the_same_run(random_scans, tmp_path, command, recipe
     keys = ["epoch", "step", "metric"]
     timing = ["representation/seconds", "representation/share_of_time"]
     tables = (pd.read_csv(run / "metrics.csv").sort_values(keys) for run in (one, two))
-    pd.testing.assert_frame_equal(
-        *(table[~table["metric"].isin(timing)].reset_index(drop=True) for table in tables),
-        atol=tolerance,
-        rtol=tolerance,
-    )
+    one_table, two_table = (table[~table["metric"].isin(timing)].reset_index(drop=True) for table in tables)
+    of_test = one_table["metric"].str.startswith("test/")  # slopes of three scans: rounding weighs more
+    for rows, within in ((~of_test, tolerance), (of_test, 1e-3)):
+        pd.testing.assert_frame_equal(one_table[rows], two_table[rows], atol=within, rtol=within)
     if recipe == "from_scratch":
         pd.testing.assert_frame_equal(
             *(pd.read_parquet(run / "predictions.parquet") for run in (one, two)), atol=1e-3, rtol=1e-4
