@@ -43,17 +43,17 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
     from neuro_ssl.evaluating.record import EvaluationDirectory, evaluation_name
     from neuro_ssl.evaluating.stores import Stores
-    from neuro_ssl.evaluating.targets import Target
+    from neuro_ssl.evaluating.targets import read_tasks
 
     quiet_libraries()
     config = plain(cfg)
     dataset = build(config["dataset"])
-    targets = []
+    tasks = []
     for words in cfg.tasks:
         name, *more = shlex.split(words)
         options = (f"task={name}", *more)
-        targets.append(Target.of(name, compose("train", options, "task"), options))
-    check_lists(cfg.protocols, cfg.test_sets, targets, dataset.name)
+        tasks += read_tasks(name, compose("train", options, "task"), options)
+    check_lists(cfg.protocols, cfg.test_sets, tasks, dataset.name)
 
     # Models, each with volumes as it wants them
     others = [name for name in cfg.test_sets if name not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)]
@@ -74,7 +74,7 @@ def main(cfg: EvaluateConfig) -> None:
     for cohort in main_volumes:
         scans[cohort], left_out[cohort] = common_scans(models, cohort)
     by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
-    folds = all_folds(targets, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
+    folds = all_folds(tasks, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
     note_leakage(models, folds, scans, allow=cfg.allow_leakage)
 
     trainer = build(config["trainer"], **PREDICTING)
@@ -89,7 +89,7 @@ def main(cfg: EvaluateConfig) -> None:
     settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(training), linear_probe)
     evaluation = Evaluation(
         EvaluationDirectory(Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values())))),
-        all_cells(targets, folds, models, cfg.protocols),
+        all_cells(tasks, folds, models, cfg.protocols),
         Predictor(scans, features, folds, settings, options_of(TRAINING)),
         build(config["statistics"]),
         left_out,

@@ -12,9 +12,8 @@ from torch.utils.data import DataLoader
 from neuro_ssl.console import progress_bar
 from neuro_ssl.data.batches import Batch, ScanDataset
 from neuro_ssl.data.datamodule import ScanDataModule, Split
-from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.samplers import BatchSampler, Sampling
-from neuro_ssl.data.targets import Target
+from neuro_ssl.data.targets import Target, read_labels
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
@@ -57,45 +56,20 @@ class SupervisedDataModule(ScanDataModule):
 
     def _encode(self, scans: pd.DataFrame, split: Split, target: Target) -> Tensor:
         """The labels of all scans, (scans,) float32: the value, or 1 for the second class; NaN: missing."""
-        manifest, column = self.store.path, target.target
         key = f"task.targets.{target.name}" if len(self.targets) > 1 else "task"
-        if column not in scans:
-            known = ", ".join(str(name) for name in scans)
-            raise InputError(f"{manifest}: no column {column!r} to learn; there are {known}")
-        values = scans[column]
-        values = values.where(~values.map(code_text).isin(target.leave_out)).dropna()
-        if values.empty:
+        labels = read_labels(scans, target, self.store.path, key)
+        known = labels.dropna()
+        if known.empty:
             raise InputError(
-                f"{manifest}: no scan of split={split} has a value to learn in column {column!r}; fill it in "
-                "where the dataset comes from and preprocess again, or choose another task"
+                f"{self.store.path}: no scan of split={split} has a value to learn in column {target.target!r}; fill "
+                "it in where the dataset comes from and preprocess again, or choose another task"
             )
-        if target.classes is None:
-            if not pd.api.types.is_numeric_dtype(values):
-                raise InputError(
-                    f"{manifest}: column {column!r} holds words such as {values.iloc[0]!r}; a regression needs "
-                    f"numbers, and a classification {key}.classes"
-                )
-        else:
-            values = self._as_classes(values, split, target, key)
-        return torch.tensor(values.reindex(scans.index).to_numpy(np.float32, copy=True))
-
-    def _as_classes(self, values: "pd.Series[Any]", split: Split, target: Target, key: str) -> "pd.Series[Any]":
-        """1.0 for the second class, and 0.0."""
-        assert target.classes is not None
-        words = values.map(code_text)
-        unknown = sorted(set(words) - set(target.classes))
-        if unknown:
+        if target.classes and known.nunique() == 1:
             raise InputError(
-                f"{self.store.path}: column {target.target!r} holds {', '.join(unknown)}, not in "
-                f"{key}.classes={list(target.classes)}; leave them out with {key}.leave_out=[…], or map them with "
-                "dataset.values when preprocessing"
+                f"{self.store.path}: split={split} holds only {target.classes[int(known.iloc[0])]} in column "
+                f"{target.target!r}; classification needs both classes in every split"
             )
-        if words.nunique() == 1:
-            raise InputError(
-                f"{self.store.path}: split={split} holds only {words.iloc[0]} in column {target.target!r}; "
-                "classification needs both classes in every split"
-            )
-        return (words == target.classes[1]).astype(float)
+        return torch.tensor(labels.to_numpy(np.float32, copy=True))
 
     @property
     def target_statistics(self) -> tuple[list[float], list[float]]:

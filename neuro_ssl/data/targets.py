@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from neuro_ssl.data.dataset import code_text
@@ -105,6 +106,40 @@ def read_targets(name: str, task: Mapping[str, Any]) -> list[Target]:
     if wrong := [name for name in targets if not re.fullmatch(r"[\w-]+", name)]:
         raise InputError(f"task.targets: {wrong[0]!r} names metrics and rows; use letters, digits, '_' and '-'")
     return [read_target(name, settings, f"task.targets.{name}") for name, settings in targets.items()]
+
+
+def read_labels(scans: pd.DataFrame, target: Target, source: object, key: str = "task") -> "pd.Series[float]":
+    """The label of each scan: the value, or 1.0 for the second class and 0.0; nan where it has none.
+
+    Args:
+        scans: rows of a manifest.
+        target: what to learn.
+        source: of the rows, for messages.
+        key: where the target is configured, for messages.
+
+    Raises:
+        InputError: no such column, words where numbers are needed, or a label that is neither class.
+    """
+    column = target.target
+    if column not in scans:
+        raise InputError(f"{source}: no column {column!r} to learn; there are {', '.join(map(str, scans))}")
+    values = scans[column]
+    values = values.where(~values.map(code_text).isin(target.leave_out))
+    known = values.dropna()
+    if target.classes is None:
+        if not pd.api.types.is_numeric_dtype(known) and len(known):
+            raise InputError(
+                f"{source}: column {column!r} holds words such as {known.iloc[0]!r}; a regression needs "
+                f"numbers, and a classification {key}.classes"
+            )
+        return values.astype(float)
+    words = known.map(code_text)
+    if unknown := sorted(set(words) - set(target.classes)):
+        raise InputError(
+            f"{source}: column {column!r} holds {', '.join(unknown)}, not in {key}.classes={list(target.classes)}; "
+            f"leave them out with {key}.leave_out=[…], or map them with dataset.values when preprocessing"
+        )
+    return (words == target.classes[1]).astype(float).reindex(scans.index)
 
 
 def fraction_label(targets: Sequence[Target], label_fraction: float) -> tuple[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.targets import Target
 from neuro_ssl.environment import environment
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor
@@ -15,7 +16,6 @@ from neuro_ssl.evaluating.results_page import few_subjects, write_page
 from neuro_ssl.evaluating.stability import stability
 from neuro_ssl.evaluating.statistics import Statistics
 from neuro_ssl.evaluating.summary import summarise
-from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.files import appearing
 
 
@@ -41,7 +41,7 @@ class Evaluation:
         self.directory, self.cells, self.predictor = directory, cells, predictor
         self.statistics, self.left_out = statistics, left_out
         self.models: list[Model] = list({cell.model.name: cell.model for cell in cells}.values())
-        self.targets: list[Target] = list({cell.target.name: cell.target for cell in cells}.values())
+        self.targets: list[Target] = list({cell.task.target.name: cell.task.target for cell in cells}.values())
         self._identities = [predictor.identity(cell) for cell in cells]
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Evaluation:
     @property
     def wanted(self) -> dict[str, str]:
         """A fingerprint of all that looks at each task's labels of a test set."""
-        keys = [f"{cell.target.name}/{cell.test_set}" for cell in self.cells]
+        keys = [f"{cell.task.target.name}/{cell.test_set}" for cell in self.cells]
         return {
             key: fingerprint([digits for digits, own in zip(self._identities, keys, strict=True) if own == key])
             for key in dict.fromkeys(keys)

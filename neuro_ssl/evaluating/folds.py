@@ -18,8 +18,8 @@ import pandas as pd
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.data.protocols import Division, KFold, LabelFraction, LeaveSiteOut, StoredSplit
 from neuro_ssl.data.tabular import missing_column
+from neuro_ssl.data.targets import Target
 from neuro_ssl.errors import InputError
-from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.evaluating.training import option
 
 ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT = "test", "cross_validation", "leave_site_out"
@@ -69,7 +69,7 @@ class Fold:
 
     def with_fraction(self, fraction: float, target: Target, scans: pd.DataFrame, seed: int) -> pd.Series:
         """The split with a share of the labelled training persons alone, see `LabelFraction`."""
-        keep = LabelFraction(fraction, target.column, target.leave_out, seed)
+        keep = LabelFraction(fraction, target.target, target.leave_out, seed)
         divided: pd.Series = keep(scans.assign(split=self.split.reindex(scans["scan_id"]).to_numpy()))["split"]
         return divided.set_axis(scans["scan_id"])
 
@@ -96,7 +96,7 @@ def _divisions(
     test_set: str, scans: pd.DataFrame, target: Target, settings: CrossValidation
 ) -> Iterator[tuple[Division, tuple[str, ...], int, int | None]]:
     if test_set == CROSS_VALIDATION:
-        stratify = list(dict.fromkeys([target.column, "sex", "age_years"]))
+        stratify = list(dict.fromkeys([target.target, "sex", "age_years"]))
         for repeat in range(settings.n_repeats):
             for fold in range(settings.n_folds):
                 options = {"fold": fold, "n_folds": settings.n_folds, "repeat": repeat, "held_out": "test"}

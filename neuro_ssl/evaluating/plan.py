@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from neuro_ssl.data.leakage import check_leakage
+from neuro_ssl.data.targets import Target, read_labels
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE, CrossValidation, Fold, folds
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import PROTOCOLS, Cell, protocols_of
-from neuro_ssl.evaluating.targets import Target
+from neuro_ssl.evaluating.targets import Task
 
 Folds = dict[tuple[str, str], list[Fold]]
 
 
-def check_lists(protocols: Sequence[str], test_sets: Sequence[str], targets: Sequence[Target], cohort: str) -> None:
+def check_lists(protocols: Sequence[str], test_sets: Sequence[str], tasks: Sequence[Task], cohort: str) -> None:
     """Refuse unknown protocols, and anything named twice.
 
     Raises:
@@ -25,7 +26,7 @@ def check_lists(protocols: Sequence[str], test_sets: Sequence[str], targets: Seq
     for key, names in (
         ("protocols", protocols),
         ("test_sets", test_sets),
-        ("tasks", [target.name for target in targets]),
+        ("tasks", [task.target.name for task in tasks]),
     ):
         if not names or len(set(names)) < len(names):
             raise InputError(f"{key} must name each once, and at least one; got {list(names)}")
@@ -34,7 +35,7 @@ def check_lists(protocols: Sequence[str], test_sets: Sequence[str], targets: Seq
 
 
 def all_folds(
-    targets: Sequence[Target],
+    tasks: Sequence[Task],
     test_sets: Sequence[str],
     scans: Mapping[str, pd.DataFrame],
     cross_validation: CrossValidation,
@@ -44,7 +45,7 @@ def all_folds(
     """The folds of each task and test set, each with labelled scans to fit, to choose and to test.
 
     Args:
-        targets: the tasks.
+        tasks: what is predicted.
         test_sets: see `neuro_ssl.evaluating.folds`.
         scans: the manifest of each cohort, the one that models are fitted to first.
         cross_validation: its settings.
@@ -55,15 +56,17 @@ def all_folds(
     """
     own = next(iter(scans.values()))
     found: Folds = {}
-    for target in targets:
+    for target in (task.target for task in tasks):
         for test_set in test_sets:
             divided = folds(test_set, own, target, cross_validation)
-            values = target.values(own, f"cohort {next(iter(scans))}").set_axis(own["scan_id"])
+            values = read_labels(own, target, f"task {target.name}: cohort {next(iter(scans))}").set_axis(
+                own["scan_id"]
+            )
             for fold in divided:
                 for split in ("train", "val"):
                     _check_labels(target, test_set, split, values[fold.split == split], split == "train" or by_auroc)
             if divided[0].other_cohort:
-                tested = target.values(scans[test_set], f"cohort {test_set}")
+                tested = read_labels(scans[test_set], target, f"task {target.name}: cohort {test_set}")
             else:
                 tested = pd.concat([values[fold.split == "test"] for fold in divided])
             _check_labels(target, test_set, "test", tested, True)
@@ -74,7 +77,7 @@ def all_folds(
 def _check_labels(target: Target, test_set: str, split: str, values: pd.Series, both_classes: bool) -> None:
     values = values.dropna()
     if values.empty:
-        raise InputError(f"task {target.name}, test set {test_set}: no {split} scan has a label in {target.column!r}")
+        raise InputError(f"task {target.name}, test set {test_set}: no {split} scan has a label in {target.target!r}")
     if target.classes and values.nunique() == 1 and both_classes:
         only = target.classes[int(values.iloc[0])]
         raise InputError(
@@ -115,13 +118,13 @@ def _evaluated(test_set: str, own: pd.DataFrame, scans: Mapping[str, pd.DataFram
     return pd.concat([own[own["split"] != "test"], scans[test_set].assign(split="test")], ignore_index=True)
 
 
-def all_cells(targets: Sequence[Target], found: Folds, models: Sequence[Model], protocols: Sequence[str]) -> list[Cell]:
+def all_cells(tasks: Sequence[Task], found: Folds, models: Sequence[Model], protocols: Sequence[str]) -> list[Cell]:
     """The lines of all tables, in their order."""
     return [
-        Cell(target, test_set, model, protocol)
-        for target in targets
+        Cell(task, test_set, model, protocol)
+        for task in tasks
         for name, test_set in found
-        if name == target.name
+        if name == task.target.name
         for model in models
-        for protocol in protocols_of(model, target, protocols)
+        for protocol in protocols_of(model, task.target, protocols)
     ]

@@ -24,13 +24,14 @@ import pandas as pd
 from scipy.special import expit
 
 import neuro_ssl
+from neuro_ssl.data.targets import Target, read_labels
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.features import Features, read_features
 from neuro_ssl.evaluating.folds import Fold
 from neuro_ssl.evaluating.linear_probe import linear_probe
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.stores import grid_option
-from neuro_ssl.evaluating.targets import Target
+from neuro_ssl.evaluating.targets import Task
 from neuro_ssl.evaluating.training import head_of, option, run_command, trained_run
 from neuro_ssl.evaluation.baselines import STATISTICS, store_statistics
 from neuro_ssl.evaluation.probes import PROBES, Probe, fit_probe
@@ -47,7 +48,7 @@ CHOSEN_BY_AUROC = ("linear_probe", *TRAINED)  # of a classification, the epoch: 
 class Cell:
     """One line of the table: a model under a protocol, on one task and test set, of all its seeds and folds."""
 
-    target: Target
+    task: Task
     test_set: str
     model: Model
     protocol: str
@@ -55,7 +56,7 @@ class Cell:
     @property
     def name(self) -> str:
         """In messages and names of files."""
-        return f"{self.target.name}, {self.test_set}, {self.model.name}, {self.protocol}"
+        return f"{self.task.target.name}, {self.test_set}, {self.model.name}, {self.protocol}"
 
 
 def protocols_of(model: Model, target: Target, protocols: Sequence[str]) -> list[str]:
@@ -126,7 +127,7 @@ class Predictor:
         """Hash of what decides a cell's predictions."""
         model = cell.model
         content = {
-            "task": asdict(replace(cell.target, reference=None)),
+            "task": [cell.task.target.model_dump(exclude={"reference", "unit"}), cell.task.options, cell.task.settings],
             "test_set": cell.test_set,
             "model": [model.role, model.options, [self.features.hash(weights) for weights in model.weights]],
             "protocol": cell.protocol,
@@ -145,7 +146,7 @@ class Predictor:
             InputError: a training failed.
         """
         return pd.concat(list(self._parts(cell)), ignore_index=True).assign(
-            task=cell.target.name,
+            task=cell.task.target.name,
             test_set=cell.test_set,
             model=cell.model.name,
             role=cell.model.role,
@@ -153,7 +154,7 @@ class Predictor:
         )
 
     def _folds(self, cell: Cell) -> Sequence[Fold]:
-        return self.folds[cell.target.name, cell.test_set]
+        return self.folds[cell.task.target.name, cell.test_set]
 
     def _parts(self, cell: Cell) -> Iterator[pd.DataFrame]:
         for seed, model in self._seeds(cell):
@@ -162,8 +163,8 @@ class Predictor:
                 for fraction in self.settings.fractions:
                     for label_seed in self.settings.label_seeds if fraction < 1 else (0,):
                         own = self.scans[self.cohort]
-                        split = fold.with_fraction(fraction, cell.target, own, label_seed)
-                        labelled = self._labelled(cell.target, fold, split)
+                        split = fold.with_fraction(fraction, cell.task.target, own, label_seed)
+                        labelled = self._labelled(cell.task.target, fold, split)
                         if cell.protocol in FROZEN or cell.protocol == "constant":
                             table = self._probe(cell, labelled, space, seed)
                         else:
@@ -196,7 +197,9 @@ class Predictor:
         for name, rows in self.scans.items():
             if name != self.cohort and name != fold.test_set:
                 continue
-            part = rows.assign(cohort=name, row=np.arange(len(rows)), target=target.values(rows, f"cohort {name}"))
+            part = rows.assign(
+                cohort=name, row=np.arange(len(rows)), target=read_labels(rows, target, f"cohort {name}")
+            )
             if name == self.cohort:
                 part["split"] = split.to_numpy()
                 if fold.other_cohort:
@@ -218,7 +221,7 @@ class Predictor:
         return {name: self.features.read(weights, model.volumes[name], rows) for name, rows in self.scans.items()}
 
     def _probe(self, cell: Cell, labelled: pd.DataFrame, space: Mapping[str, Array], seed: int) -> pd.DataFrame:
-        target, train = cell.target, labelled["split"] == "train"
+        target, train = cell.task.target, labelled["split"] == "train"
         values = labelled["target"].to_numpy(float)
         if cell.protocol == "constant":  # the training scans' mean, or share of the positive class
             return labelled[~train].assign(prediction=values[train].mean())
@@ -228,7 +231,7 @@ class Predictor:
                 found = (found - found[train].mean(axis=0)) / found[train].std(axis=0).clip(min=1e-12)
             rows = (train.to_numpy(), labelled["split"].eq("val").to_numpy())
             recipe = self.settings.linear_probe
-            predict: Any = linear_probe(target.settings, found, values, *rows, seed=seed, **recipe)
+            predict: Any = linear_probe(cell.task.settings, found, values, *rows, seed=seed, **recipe)
         else:
             subject = labelled["subject_id"][train]
             probe: Any = cell.protocol
@@ -238,9 +241,11 @@ class Predictor:
     def _trained(self, cell: Cell, labelled: pd.DataFrame, fold: Fold, options: Sequence[str]) -> pd.DataFrame:
         model = cell.model
         start = model.options or (option("weights", model.weights[0].path),)
-        command = [f"+experiment={cell.protocol}", *cell.target.options, *start, *self.data, *options, "open_test=true"]
+        command = [f"+experiment={cell.protocol}", *cell.task.options, *start, *self.data, *options, "open_test=true"]
         run = trained_run([*command, grid_option(model.volumes[self.cohort]), *self.settings.train])
         made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")
+        if made["task"].nunique() > 1:
+            made = made[made["task"] == cell.task.target.name]
         own = labelled[labelled["cohort"].eq(self.cohort) & labelled["split"].ne("train")]
         if made["split"].reindex(own["scan_id"]).tolist() != own["split"].tolist():
             raise InputError(
@@ -260,6 +265,6 @@ class Predictor:
         where = [given for given in self.data if not given.startswith(("dataset", "runs_dir"))]
         dataset = ("dataset=csv", f"dataset.cohort={cohort}", grid_option(volumes), *where)
         run_command("embed", [option("weights", run), *dataset, option("output", file)])
-        weight, intercept = head_of(run)
+        weight, intercept = head_of(run, cell.task.place)
         output = read_features(file, scans) @ weight + intercept
-        return expit(output) if cell.target.classes else output
+        return expit(output) if cell.task.target.classes else output

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from neuro_ssl.data.targets import Target
 from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
 from neuro_ssl.evaluating.models import Model
-from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
 from neuro_ssl.reporting.tables import format_score, padded
@@ -125,15 +125,22 @@ def _scores(target: Target, scores: pd.DataFrame, models: Sequence[Model], test_
         seeds = _range(own["seeds_low"], own["seeds_high"]) + f" ({own['n_seeds']})"
         rows.append([str(model), _words(str(protocol)), *cells, seeds, str(leakage.get(str(model), ""))])
     if target.reference:
-        rows.append(_reference(target, shown))
+        rows += _references(target, shown)
     return padded(rows)
 
 
-def _reference(target: Target, metrics: Sequence[str]) -> list[str]:
-    """The paper's figure, on other people."""
-    reference: Any = target.reference
-    cells = [f"{reference['fine_tuned']:g}" if name == reference["metric"] else "" for name in metrics]
-    return [f"Kaczmarek et al. 2025, on {reference['cohort']}: other people", "finetune", *cells, "", ""]
+def _references(target: Target, metrics: Sequence[str]) -> list[list[str]]:
+    """The paper's figures, as lines of the table."""
+    reference = target.reference
+    assert reference is not None
+    lines = []
+    for protocol, value in (("finetune", reference.fine_tuned), ("from_scratch", reference.from_scratch)):
+        if value is not None:
+            cells = [f"{value:g}" if name == reference.metric else "" for name in metrics]
+            lines.append(
+                [f"Kaczmarek et al. 2025, its own test scans of {reference.cohort}", _words(protocol), *cells, "", ""]
+            )
+    return lines
 
 
 def _comparisons(target: Target, table: pd.DataFrame) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.data.targets import Target
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.statistics import Statistics
-from neuro_ssl.evaluating.targets import Target
 from neuro_ssl.evaluation.calibration import age_gap, calibration_curve, with_corrected, with_decisions
 from neuro_ssl.evaluation.comparisons import compare, holm
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
@@ -34,7 +34,7 @@ def decided(predictions: pd.DataFrame, target: Target) -> pd.DataFrame:
     """The test rows of one line, with what the validation rows decide: thresholds, or the corrected age."""
     if target.classes:
         predictions = with_decisions(predictions)
-    elif target.is_age:
+    elif target.target == "age_years":
         predictions = with_corrected(predictions)
     return predictions[predictions["split"] == "test"].reset_index(drop=True)
 
@@ -70,7 +70,7 @@ def summarise(
                     tables["subgroups"] += _rows(about, _subgroups(table, target, statistics))
                     if target.classes and about["role"] != "constant":
                         tables["calibration"] += _rows(about, calibration_curve(table))
-                    if target.is_age and about["role"] != "constant":
+                    if target.target == "age_years" and about["role"] != "constant":
                         tables["age_gap"].append(about | _age_gap(table, statistics))
                     lines[str(about["model"]), str(about["protocol"])] = table
                 if predictions["fraction"].nunique() > 1:
@@ -117,7 +117,7 @@ def _values(table: pd.DataFrame, target: Target) -> dict[str, float]:
 
 
 def _subgroups(table: pd.DataFrame, target: Target, statistics: Statistics) -> pd.DataFrame:
-    by = [name for name in SUBGROUPS if name != target.column and not (name == "scanner" and one_scanner_a_site(table))]
+    by = [name for name in SUBGROUPS if name != target.target and not (name == "scanner" and one_scanner_a_site(table))]
     return subgroups(table, target.kind, by=by, seed=statistics.seed, n_resamples=statistics.n_resamples)
 
 

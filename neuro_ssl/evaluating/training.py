@@ -59,8 +59,12 @@ def trained_run(options: Sequence[str]) -> Path:
     return Path(found[-1])
 
 
-def head_of(run: Path) -> tuple[Array, float]:
+def head_of(run: Path, place: int) -> tuple[Array, float]:
     """The linear layer that a finished run put on its encoder's features, in the target's own unit or as a logit.
+
+    Args:
+        run: its directory.
+        place: of the target among those of the run.
 
     Returns:
         Weights (features,) and intercept: the prediction is their sum with the features.
@@ -77,5 +81,5 @@ def head_of(run: Path) -> tuple[Array, float]:
         )
     except KeyError as error:
         raise InputError(f"{file} holds no head of a task ({error}); delete the run and train it again") from error
-    weight = weight[0] / sd * target_sd
-    return weight, float(bias[0] * target_sd + target_mean - weight @ mean)
+    weight = weight[place] / sd * target_sd[place]
+    return weight, float(bias[place] * target_sd[place] + target_mean[place] - weight @ mean)

@@ -264,7 +264,7 @@ def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
     [
         ("protocols=[ridge]", "protocols: ridge is none of"),
         ("tasks=[sex,sex]", "tasks must name each once"),
-        ("tasks=[simclr]", "tasks: simclr has no single target"),
+        ("tasks=[simclr]", "tasks: simclr learns without labels"),
         ("tasks=[alzheimers]", "task alzheimers"),
         ("test_sets=[elsewhere]", "test_sets: elsewhere is neither"),
         ("test_sets=[own]", "its test split is called test"),
