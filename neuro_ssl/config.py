@@ -198,9 +198,9 @@ def options_of(keys: Iterable[str]) -> list[str]:
     return [one for one in given if re.split(r"[.=@]", one.lstrip("+~"), maxsplit=1)[0] in set(keys)]
 
 
-def compose(name: str, options: Sequence[str], key: str) -> Any:
-    """What another command would have under a key with these options, as plain containers."""
-    return plain(hydra.compose(config_name=name, overrides=list(options))[key])
+def compose(name: str, options: Sequence[str]) -> DictConfig:
+    """The configuration that another command would have with these options; `plain` makes a node of it containers."""
+    return hydra.compose(config_name=name, overrides=list(options))
 
 
 def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: Iterable[str] = ()) -> None:

@@ -41,7 +41,7 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.models import collect, common_scans
     from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, note_leakage
     from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
-    from neuro_ssl.evaluating.record import EvaluationDirectory, evaluation_name
+    from neuro_ssl.evaluating.record import evaluation_name
     from neuro_ssl.evaluating.stores import Stores
     from neuro_ssl.evaluating.targets import read_tasks
 
@@ -52,7 +52,7 @@ def main(cfg: EvaluateConfig) -> None:
     for words in cfg.tasks:
         name, *more = shlex.split(words)
         options = (f"task={name}", *more)
-        tasks += read_tasks(name, compose("train", options, "task"), options)
+        tasks += read_tasks(name, plain(compose("train", options)["task"]), options)
     check_lists(cfg.protocols, cfg.test_sets, tasks, dataset.name)
 
     # Models, each with volumes as it wants them
@@ -63,10 +63,10 @@ def main(cfg: EvaluateConfig) -> None:
     for words in cfg.from_scratch:
         name, *more = shlex.split(words)
         scratch[words] = (f"encoder={name}", *more)
-        encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *training], "encoder")
-        build(encoder).check_grid(next(iter(main_volumes.values())).grid.shape)
+        encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *training])["encoder"]
+        build(plain(encoder)).check_grid(next(iter(main_volumes.values())).grid.shape)
     weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
-    default = compose("train", [], "encoder")
+    default = plain(compose("train", [])["encoder"])
     models = collect(weights, ("resnet18", default), cfg.n_untrained, scratch, main_volumes, stores.open)
 
     # Whom they are judged on
@@ -80,30 +80,29 @@ def main(cfg: EvaluateConfig) -> None:
     trainer = build(config["trainer"], **PREDICTING)
     refuse_sweep_over_devices(trainer)
     features = Features(Path(cfg.features_dir), trainer, cfg.batch_size, cfg.num_workers)
-    recipe = {
-        key: compose("train", ["+experiment=linear_probe"], key) for key in ("optimizer", "trainer", "batch_size")
-    }
-    linear_probe = {"optimizer": build(recipe["optimizer"]), "batch_size": recipe["batch_size"]}
+    recipe = compose("train", ["+experiment=linear_probe"])
+    linear_probe = {"optimizer": build(plain(recipe["optimizer"])), "batch_size": recipe["batch_size"]}
     linear_probe["max_epochs"] = recipe["trainer"]["max_epochs"]
-    fractions, label_seeds = tuple(cfg.label_fractions), tuple(cfg.label_seeds)
-    settings = Settings(fractions, label_seeds, tuple(cfg.seeds), tuple(training), linear_probe)
+    of = ("label_fractions", "train_fractions", "label_seeds", "seeds")
+    settings = Settings(*(tuple(config[key]) for key in of), train=tuple(training), linear_probe=linear_probe)
     evaluation = Evaluation(
-        EvaluationDirectory(Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values())))),
+        Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values()))),
         all_cells(tasks, folds, models, cfg.protocols),
         Predictor(scans, features, folds, settings, options_of(TRAINING)),
         build(config["statistics"]),
         left_out,
     )
-    if evaluation.is_finished(reopen=cfg.reopen_test):
-        print(f"already finished: {evaluation.directory.path}\n\n{evaluation.text}")
+    if evaluation.directory.is_finished:
+        print(f"already finished: {evaluation.directory.results}\n\n{evaluation.text}")
         return
+    evaluation.directory.check_openings(cfg.reopen_test)
     if trainer.is_global_zero:
         print(evaluation)
     for model in models:
         features.extract(model)
     if trainer.is_global_zero:
         evaluation.run(config)
-        print(f"{evaluation.text}\nfinished: {evaluation.directory.path}")
+        print(f"{evaluation.text}\nfinished: {evaluation.directory.results}")
 
 
 def named_encoders(encoders: Any) -> dict[str, str]:

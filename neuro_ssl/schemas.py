@@ -162,6 +162,7 @@ class EvaluateConfig:
     from_scratch: list[str] = MISSING
     seeds: list[int] = MISSING
     label_fractions: list[float] = MISSING
+    train_fractions: list[float] = MISSING
     label_seeds: list[int] = MISSING
     cross_validation: Any = MISSING
     statistics: Any = MISSING

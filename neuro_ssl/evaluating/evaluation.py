@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ class Evaluation:
     """What one command evaluates.
 
     Args:
-        directory: where it is kept.
+        folder: of all evaluations on these people.
         cells: the lines of the tables.
         predictor: makes them.
         statistics: of the scores.
@@ -32,20 +33,26 @@ class Evaluation:
 
     def __init__(
         self,
-        directory: EvaluationDirectory,
+        folder: Path,
         cells: Sequence[Cell],
         predictor: Predictor,
         statistics: Statistics,
         left_out: Mapping[str, Sequence[str]],
     ) -> None:
-        self.directory, self.cells, self.predictor = directory, cells, predictor
+        self.cells, self.predictor = cells, predictor
         self.statistics, self.left_out = statistics, left_out
         self.models: list[Model] = list({cell.model.name: cell.model for cell in cells}.values())
         self.targets: list[Target] = list({cell.task.target.name: cell.task.target for cell in cells}.values())
         self._identities = [predictor.identity(cell) for cell in cells]
+        keys = [f"{cell.task.target.name}/{cell.test_set}" for cell in cells]
+        wanted = {
+            key: fingerprint([digits for digits, own in zip(self._identities, keys, strict=True) if own == key])
+            for key in dict.fromkeys(keys)
+        }
+        self.directory = EvaluationDirectory(folder, wanted)
 
     def __str__(self) -> str:
-        lines = [str(self.directory.path)]
+        lines = [str(self.directory.results)]
         for name, scans in self.predictor.scans.items():
             out = f"; {len(self.left_out[name])} are not in every store and left out" if self.left_out[name] else ""
             lines.append(f"  cohort {name}: {len(scans)} scans of {scans['subject_id'].nunique()} subjects{out}")
@@ -56,29 +63,9 @@ class Evaluation:
         return "\n".join(lines)
 
     @property
-    def wanted(self) -> dict[str, str]:
-        """A fingerprint of all that looks at each task's labels of a test set."""
-        keys = [f"{cell.task.target.name}/{cell.test_set}" for cell in self.cells]
-        return {
-            key: fingerprint([digits for digits, own in zip(self._identities, keys, strict=True) if own == key])
-            for key in dict.fromkeys(keys)
-        }
-
-    def is_finished(self, *, reopen: bool) -> bool:
-        """Whether all of it is there.
-
-        Args:
-            reopen: look again at test sets that another evaluation has looked at.
-
-        Raises:
-            InputError: one has, and it is not asked for.
-        """
-        return self.directory.check_openings(self.wanted, reopen)
-
-    @property
     def text(self) -> str:
         """The results for people to read."""
-        return (self.directory.path / "results.md").read_text(encoding="utf-8")
+        return (self.directory.results / "results.md").read_text(encoding="utf-8")
 
     def run(self, config: Mapping[str, Any]) -> None:
         """Predict what is not there yet, and compute all tables.
@@ -88,7 +75,7 @@ class Evaluation:
         """
         started = time.monotonic()
         with self.directory.locked():
-            self.directory.begin(self.wanted, self._about(config))
+            self.directory.begin(self._about(config))
             predictions = self._predictions()
             self.directory.write("predictions.parquet", predictions)
             tables = summarise(predictions, self.targets, self.models, self.statistics)
@@ -96,7 +83,7 @@ class Evaluation:
             for name, table in tables.items():
                 self.directory.write(f"{name}.csv", table)
             page = write_page(self._title, self._warnings(tables["scores"]), tables, self.targets, self.models)
-            with appearing(self.directory.path / "results.md") as file:
+            with appearing(self.directory.results / "results.md") as file:
                 file.write_text(page, encoding="utf-8")
             self.directory.finish(time.monotonic() - started)
 

@@ -74,7 +74,8 @@ class Settings:
     """How predictions are made.
 
     Attributes:
-        fractions: of the labelled training persons.
+        fractions: of the labelled training persons, for probes.
+        train_fractions: the same for trainings.
         label_seeds: which of them, for every fraction below 1.
         seeds: of trainings, and of whatever a probe draws.
         train: options of every training.
@@ -82,20 +83,23 @@ class Settings:
     """
 
     fractions: tuple[float, ...]
+    train_fractions: tuple[float, ...]
     label_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     train: tuple[str, ...]
     linear_probe: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for name, values in (
-            ("label_fractions", self.fractions),
-            ("label_seeds", self.label_seeds),
-            ("seeds", self.seeds),
-        ):
+        named = {
+            "label_fractions": self.fractions,
+            "train_fractions": self.train_fractions,
+            "label_seeds": self.label_seeds,
+            "seeds": self.seeds,
+        }
+        for name, values in named.items():
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} must name each once, and at least one; got {list(values)}")
-        for fraction in self.fractions:
+        for fraction in (*self.fractions, *self.train_fractions):
             if not 0 < fraction <= 1:
                 raise InputError(f"label_fractions must be above 0 and at most 1, got {fraction:g}")
 
@@ -122,6 +126,7 @@ class Predictor:
         self.scans, self.features, self.folds, self.settings, self.data = scans, features, folds, settings, data
         self.cohort = next(iter(scans))
         self._statistics: dict[str, Array] = {}
+        self._runs: dict[tuple[str, ...], Path] = {}
 
     def identity(self, cell: Cell) -> str:
         """Hash of what decides a cell's predictions."""
@@ -159,8 +164,9 @@ class Predictor:
     def _parts(self, cell: Cell) -> Iterator[pd.DataFrame]:
         for seed, model in self._seeds(cell):
             space = self.space(model) if cell.protocol in FROZEN else {}
+            fractions = self.settings.train_fractions if cell.protocol in TRAINED else self.settings.fractions
             for fold in self._folds(cell):
-                for fraction in self.settings.fractions:
+                for fraction in fractions:
                     for label_seed in self.settings.label_seeds if fraction < 1 else (0,):
                         own = self.scans[self.cohort]
                         split = fold.with_fraction(fraction, cell.task.target, own, label_seed)
@@ -241,8 +247,11 @@ class Predictor:
     def _trained(self, cell: Cell, labelled: pd.DataFrame, fold: Fold, options: Sequence[str]) -> pd.DataFrame:
         model = cell.model
         start = model.options or (option("weights", model.weights[0].path),)
-        command = [f"+experiment={cell.protocol}", *cell.task.options, *start, *self.data, *options, "open_test=true"]
-        run = trained_run([*command, grid_option(model.volumes[self.cohort]), *self.settings.train])
+        command = (f"+experiment={cell.protocol}", *cell.task.options, *start, *self.data, *options, "open_test=true")
+        command += (grid_option(model.volumes[self.cohort]), *self.settings.train)
+        if command not in self._runs:  # one training serves all test sets
+            self._runs[command] = trained_run(command)
+        run = self._runs[command]
         made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")
         if made["task"].nunique() > 1:
             made = made[made["task"] == cell.task.target.name]

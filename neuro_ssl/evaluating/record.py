@@ -1,12 +1,14 @@
-"""The directory of an evaluation, and the record of when the labels of its test sets were looked at.
+"""The folder of evaluations, and the record of when the labels of its test sets were looked at.
 
-    evaluation.yaml       what was evaluated: command, models, data, versions, commit; and every opening of a test set
-    predictions/          a table a cell, so that an interrupted evaluation goes on
-    predictions.parquet   all of them, see `predictions`
-    *.csv, results.md     scores, comparisons, label efficiency, subgroups, …, see `summary`
+    openings.yaml             every time that the labels of a test set were looked at, by which evaluation
+    predictions/              a table a cell, so that an interrupted evaluation goes on, and a larger one begins there
+    results-1a2b3c4d/         one evaluation:
+        evaluation.yaml       command, models, data, versions, commit, configuration
+        predictions.parquet   all predictions, see `predictions`
+        *.csv, results.md     scores, comparisons, label efficiency, subgroups, …, see `summary` and `stability`
 
-An evaluation is named after whom it is judged on: the cohort, its scans and their split. So another set of encoders or
-protocols on the same people comes here too, where it is seen that they were looked at before.
+The folder is named after whom models are judged on: the cohort, its scans and their split. So another set of encoders
+or protocols on the same people comes here too, where it is seen that they were looked at before.
 """
 
 import hashlib
@@ -26,7 +28,7 @@ from neuro_ssl.environment import command_line
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
-FILE = "evaluation.yaml"
+OPENINGS = "openings.yaml"
 
 
 def evaluation_name(volumes: Volumes) -> str:
@@ -41,46 +43,40 @@ def fingerprint(identities: list[str]) -> str:
 
 
 class EvaluationDirectory:
-    """One evaluation's folder and its record.
+    """The folder of all evaluations on the same people, and one of them.
 
     Args:
         path: the folder.
+        wanted: of this evaluation, a fingerprint of all that looks at each task's labels of a test set.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What `evaluation.yaml` holds; empty before anything was opened.
-
-        Raises:
-            InputError: the file is damaged.
-        """
-        return read_record(self.path / FILE) if (self.path / FILE).exists() else {}
+    def __init__(self, path: Path, wanted: Mapping[str, str]) -> None:
+        self.path, self.wanted = path, dict(wanted)
+        self.results = path / f"results-{fingerprint([f'{key} {digits}' for key, digits in wanted.items()])[:8]}"
 
     @property
     def openings(self) -> dict[str, list[dict[str, Any]]]:
         """Of each task and test set (`brain_age/test`), when its labels were looked at, and by which evaluation."""
-        openings: dict[str, list[dict[str, Any]]] = self.record.get("openings", {})
-        return openings
+        return read_openings(self.path / OPENINGS)
 
-    def check_openings(self, wanted: Mapping[str, str], reopen: bool) -> bool:
+    @property
+    def is_finished(self) -> bool:
+        """Whether this evaluation is there."""
+        file = self.results / "evaluation.yaml"
+        return file.exists() and bool((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("finished"))
+
+    def check_openings(self, reopen: bool) -> None:
         """Refuse to look again at a test set with other models, protocols or settings, unless it is asked for.
 
         Args:
-            wanted: fingerprint of each task and test set.
             reopen: it is.
-
-        Returns:
-            Whether the evaluation is there, finished, as it is wanted.
 
         Raises:
             InputError: naming what was opened, and when.
         """
-        record = self.record
-        for key, digits in wanted.items():
-            earlier = record.get("openings", {}).get(key, [])
+        openings = self.openings
+        for key, digits in self.wanted.items():
+            earlier = openings.get(key, [])
             if earlier and earlier[-1]["fingerprint"] != digits and not reopen:
                 times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
                 raise InputError(
@@ -89,38 +85,34 @@ class EvaluationDirectory:
                     "among models, use validation data; to look again all the same, reopen_test=true, which every "
                     "report says"
                 )
-        return bool(record.get("finished")) and record.get("wanted") == dict(wanted)
 
-    def begin(self, wanted: Mapping[str, str], about: Mapping[str, Any]) -> None:
+    def begin(self, about: Mapping[str, Any]) -> None:
         """Note what is about to be looked at, before it is.
 
         Args:
-            wanted: see `check_openings`.
             about: what else the record says.
         """
         openings = self.openings
-        for key, digits in wanted.items():
+        for key, digits in self.wanted.items():
             before = openings.setdefault(key, [])
             if not before or before[-1]["fingerprint"] != digits:
                 before.append({"time": _now(), "fingerprint": digits, "command": command_line()})
-        record = {**about, "command": command_line(), "finished": None, "wanted": dict(wanted), "openings": openings}
-        self._write(record)
+        _write(self.path / OPENINGS, openings)
+        _write(self.results / "evaluation.yaml", {"command": command_line(), "finished": None, **about})
 
     def finish(self, seconds: float) -> None:
         """Note that all is there, and how long it took."""
-        self._write(self.record | {"finished": _now(), "duration_s": round(seconds, 1)})
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with appearing(self.path / FILE) as file:
-            file.write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        file = self.results / "evaluation.yaml"
+        record = yaml.safe_load(file.read_text(encoding="utf-8"))
+        _write(file, record | {"finished": _now(), "duration_s": round(seconds, 1)})
 
     def cell(self, identity: str) -> Path:
         """The file of a cell's predictions."""
         return self.path / "predictions" / f"{identity}.parquet"
 
     def write(self, name: str, table: pd.DataFrame) -> None:
-        """Put a table into the folder, as CSV or Parquet by its name."""
-        with appearing(self.path / name) as file:
+        """Put a table of this evaluation there, as CSV or Parquet by its name."""
+        with appearing(self.results / name) as file:
             table.to_parquet(file) if name.endswith(".parquet") else table.to_csv(file, index=False)
 
     @contextmanager
@@ -143,22 +135,31 @@ class EvaluationDirectory:
             yield
 
 
-def read_record(file: Path) -> dict[str, Any]:
-    """What an `evaluation.yaml` holds.
+def read_openings(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """What an `openings.yaml` holds; nothing if it isn't there.
 
     Raises:
         InputError: it is damaged.
     """
+    if not file.exists():
+        return {}
     try:
-        record = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not isinstance(record["openings"], dict):
-            raise ValueError("no record of openings")
-    except (yaml.YAMLError, ValueError, KeyError) as error:
+        openings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(openings, dict) or not all(
+            {"time", "fingerprint"} <= set(o) for v in openings.values() for o in v
+        ):
+            raise ValueError("no times")
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is damaged ({error}); it says who has looked at the test set: bring it back, or delete the folder "
             "and say so where you publish"
         ) from error
-    return record
+    return openings
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    with appearing(file) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _now() -> str:

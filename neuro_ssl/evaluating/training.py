@@ -77,7 +77,8 @@ def head_of(run: Path, place: int) -> tuple[Array, float]:
     try:
         weight, bias = (state[f"head.{name}"].double().numpy() for name in ("weight", "bias"))
         mean, sd, target_mean, target_sd = (
-            state[name].double().numpy() for name in ("feature_mean", "feature_sd", "target_mean", "target_sd")
+            np.atleast_1d(state[name].double().numpy())
+            for name in ("feature_mean", "feature_sd", "target_mean", "target_sd")
         )
     except KeyError as error:
         raise InputError(f"{file} holds no head of a task ({error}); delete the run and train it again") from error

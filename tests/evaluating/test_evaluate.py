@@ -24,6 +24,11 @@ def the_evaluation(tmp_path):
     return folder
 
 
+def the_results(tmp_path):
+    (folder,) = the_evaluation(tmp_path).glob("results-*")
+    return folder
+
+
 def one(table, **where):
     for name, value in where.items():
         table = table[table[name] == value]
@@ -40,7 +45,7 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     arguments, manifest, tmp_path, command, capsys
 ):
     command("evaluate", *arguments, "protocols=[ridge_probe,logistic_probe,knn_probe,linear_probe]")
-    folder = the_evaluation(tmp_path)
+    folder = the_results(tmp_path)
     predictions, scores = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv")
     assert set(scores["model"]) == {"none: mean or majority", VOLUME, "untrained resnet18", "ours"}
     test = manifest[manifest["split"] == "test"]
@@ -102,7 +107,7 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
 
 def test_a_probe_is_fitted_to_training_scans_alone(arguments, manifest, cohort, tmp_path, command):
     command("evaluate", *arguments, "tasks=[brain_age]", "protocols=[ridge_probe]")
-    predictions = pd.read_parquet(the_evaluation(tmp_path) / "predictions.parquet")
+    predictions = pd.read_parquet(the_results(tmp_path) / "predictions.parquet")
     made = predictions[predictions["model"] == "ours"].set_index("scan_id")["prediction"]
     (file,) = (cohort / "features" / "own").glob("*-simclr_pretrain-*")
     table = pd.read_parquet(file).set_index("scan_id").loc[manifest["scan_id"]]
@@ -113,35 +118,48 @@ def test_a_probe_is_fitted_to_training_scans_alone(arguments, manifest, cohort, 
     np.testing.assert_allclose(made.loc[manifest["scan_id"][~train]], expected)
 
 
-def test_a_test_set_is_opened_once(arguments, tmp_path, command, capsys, monkeypatch):
-    command("evaluate", *arguments, "tasks=[sex]")
-    folder = the_evaluation(tmp_path)
-    first = yaml.safe_load((folder / "evaluation.yaml").read_text())["openings"]
-    assert list(first) == ["sex/test"] and len(first["sex/test"]) == 1
+@pytest.fixture
+def quick(monkeypatch):
+    """Without what takes most of a small evaluation's time, and is not what the test is about."""
+    monkeypatch.setattr("neuro_ssl.evaluating.evaluation.stability", lambda *_: {})
 
-    # The same again shows what is stored: nothing is fitted, nothing computed.
-    times = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
-    with monkeypatch.context() as patch:
-        patch.setattr("neuro_ssl.evaluating.predictions.fit_probe", None)
-        command("evaluate", *arguments, "tasks=[sex]")
+
+def test_a_test_set_is_opened_once(arguments, quick, tmp_path, command, capsys):
+    def results():
+        return sorted(the_evaluation(tmp_path).glob("results-*"), key=lambda folder: folder.stat().st_ctime)
+
+    def openings():
+        found = yaml.safe_load((the_evaluation(tmp_path) / "openings.yaml").read_text())
+        return {key: len(times) for key, times in found.items()}
+
+    command("evaluate", *arguments, "tasks=[sex]")
+    (first,) = results()
+    assert openings() == {"sex/test": 1}
+
+    # The same again shows what is stored: nothing is computed.
+    times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    command("evaluate", *arguments, "tasks=[sex]")
     assert "already finished" in capsys.readouterr().out
-    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == times
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == times
 
     # Another evaluation of the same labels is refused, one of other labels is not.
     with pytest.raises(SystemExit):
         command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]")
     error = capsys.readouterr().err
     assert "sex/test was opened once" in error and "reopen_test=true" in error
-    command("evaluate", *arguments, "tasks=[brain_age]")
+    assert openings() == {"sex/test": 1}
+    command("evaluate", *arguments, "tasks=[brain_age]", "n_untrained=0")
     command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]", "reopen_test=true")
-    openings = yaml.safe_load((folder / "evaluation.yaml").read_text())["openings"]
-    assert [len(openings[key]) for key in ("sex/test", "brain_age/test")] == [2, 1]
-    assert "The test set sex/test was opened 2 times" in (folder / "results.md").read_text()
-    with pytest.raises(SystemExit):  # nor back to the first without saying so
-        command("evaluate", *arguments, "tasks=[sex]")
+    assert openings() == {"sex/test": 2, "brain_age/test": 1}
+    last = max(results(), key=lambda folder: (folder / "results.md").stat().st_mtime_ns)
+    assert "The test set sex/test was opened 2 times" in (last / "results.md").read_text()
+
+    # What was found the first time is still there to be shown.
+    command("evaluate", *arguments, "tasks=[sex]")
+    assert f"already finished: {first}" in capsys.readouterr().out and len(results()) == 3
 
 
-def test_an_interrupted_evaluation_goes_on_and_has_been_opened(arguments, tmp_path, command, monkeypatch):
+def test_an_interrupted_evaluation_goes_on_and_has_been_opened(arguments, quick, tmp_path, command, monkeypatch):
     import neuro_ssl.evaluating.predictions as predictions
 
     fit, fitted = predictions.fit_probe, []
@@ -155,11 +173,12 @@ def test_an_interrupted_evaluation_goes_on_and_has_been_opened(arguments, tmp_pa
     monkeypatch.setattr(predictions, "fit_probe", fails_at_third)
     with pytest.raises(KeyboardInterrupt):
         command("evaluate", *arguments, "tasks=[sex]")
-    record = yaml.safe_load((the_evaluation(tmp_path) / "evaluation.yaml").read_text())
-    assert record["finished"] is None and len(record["openings"]["sex/test"]) == 1
+    folder = the_evaluation(tmp_path)
+    (record,) = folder.glob("results-*/evaluation.yaml")
+    assert yaml.safe_load(record.read_text())["finished"] is None
     command("evaluate", *arguments, "tasks=[sex]")
-    record = yaml.safe_load((the_evaluation(tmp_path) / "evaluation.yaml").read_text())
-    assert record["finished"] and len(record["openings"]["sex/test"]) == 1
+    assert yaml.safe_load(record.read_text())["finished"]
+    assert len(yaml.safe_load((folder / "openings.yaml").read_text())["sex/test"]) == 1
     assert len(fitted) == 6  # volume, untrained of seed 0, of seed 1 and stopped; both seeds anew, ours
 
 
@@ -172,7 +191,7 @@ def test_other_test_sets(arguments, manifest, cohort, tmp_path, command):
         "label_seeds=[0,1]",
     ]
     command("evaluate", *arguments, *more)
-    folder = the_evaluation(tmp_path)
+    folder = the_results(tmp_path)
     predictions = pd.read_parquet(folder / "predictions.parquet")
     test = predictions[predictions["split"] == "test"]
     other = VolumeStore.find(cohort / "stores" / "other", "16mm").manifest
@@ -203,7 +222,7 @@ def test_cross_validation_tests_everybody_once_a_repetition_and_nobody_who_was_p
     assert "were trained on 20 of the 39" in capsys.readouterr().err
     elsewhere = [a.replace("cohort=own", "cohort=other") for a in arguments]
     command("evaluate", *elsewhere, *folds)
-    (folder,) = tmp_path.glob("evaluation-other-*")
+    (folder,) = tmp_path.glob("evaluation-other-*/results-*")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     test = predictions[predictions["split"] == "test"]
     other = VolumeStore.find(cohort / "stores" / "other", "16mm").manifest
@@ -215,45 +234,45 @@ def test_cross_validation_tests_everybody_once_a_repetition_and_nobody_who_was_p
     assert constant["value"].tolist() == [0.5]
 
 
-def test_what_is_trained_for_a_task_is_trained_by_the_train_command(arguments, tmp_path, command):
+@pytest.mark.parametrize("test_sets", ["[test]", pytest.param("[test,other]", marks=pytest.mark.slow)])
+def test_what_is_trained_for_a_task_is_trained_by_the_train_command(
+    arguments, cohort, quick, tmp_path, command, test_sets
+):
     more = ['train="trainer.max_epochs=1 logger=csv"', "protocols=[finetune]", "n_untrained=0", "tasks=[brain_age]"]
-    command("evaluate", *arguments, *more, "test_sets=[test,other]")
-    predictions = pd.read_parquet(the_evaluation(tmp_path) / "predictions.parquet")
+    command("evaluate", *arguments, *more, f"test_sets={test_sets}")
+    rows = pd.read_parquet(the_results(tmp_path) / "predictions.parquet").query("protocol == 'finetune'")
     (run,) = tmp_path.glob("finetune-brain_age-*")
     made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")["prediction"]
-    rows = predictions[predictions["protocol"] == "finetune"].set_index("scan_id")
-    own = rows[rows["test_set"] == "test"]
+    own = rows[rows["test_set"] == "test"].set_index("scan_id")
     np.testing.assert_array_equal(own["prediction"], made.loc[own.index])
 
     # Of another cohort: the run's own network, by way of its features and its head.
-    other = rows[rows["test_set"].eq("other") & rows["split"].eq("test")]
+    other = rows[rows["test_set"].eq("other") & rows["split"].eq("test")].set_index("scan_id")
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    cohort_dir = yaml.safe_load((run / "run.yaml").read_text())["config"]["data_dir"]
-    store = VolumeStore.find(f"{cohort_dir}/stores/other", "16mm")
-    scan = store.manifest.iloc[0]
-    volume = torch.from_numpy(store.read(scan["volume"]).astype(np.float32))[None, None]
-    with torch.no_grad():
-        output = (
-            Weights.load(str(run)).build_encoder().eval()(standardise(volume, volume > 0)) @ state["head.weight"].T
-            + state["head.bias"]
-        )
-    expected = output * state["target_sd"] + state["target_mean"]
-    assert other.loc[scan["scan_id"], "prediction"] == pytest.approx(float(expected), rel=1e-4)
+    encoder = Weights.load(str(run)).build_encoder().eval()
+    store = VolumeStore.find(cohort / "stores" / "other", "16mm")
+    for scan in store.manifest.itertuples() if "other" in test_sets else ():
+        volume = torch.from_numpy(store.read(scan.volume).astype(np.float32))[None, None]
+        with torch.no_grad():
+            output = encoder(standardise(volume, volume > 0)) @ state["head.weight"].T + state["head.bias"]
+        expected = output * state["target_sd"] + state["target_mean"]
+        assert other.loc[scan.scan_id, "prediction"] == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
     """Uneven: 30 and more scans in parts of 64, features anew on two processes."""
     command("evaluate", *arguments, "tasks=[sex]", "n_untrained=1", f"features_dir='{tmp_path / 'one'}'")
-    first = the_evaluation(tmp_path)
+    first = the_results(tmp_path)
     expected = [pd.read_csv(first / name) for name in ("scores.csv", "comparisons.csv")]
     text = (first / "results.md").read_text()
-    first.rename(tmp_path / "first")
+    first.parent.rename(tmp_path / "first")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     two = [*arguments, "tasks=[sex]", "n_untrained=1", f"features_dir='{tmp_path / 'two'}'"]
     two = [argument for argument in two if argument != "strategy=cpu"]
     ddp = ["strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
     subprocess.run([*launcher, "neuro_ssl.evaluate", *two, *ddp], check=True, timeout=180)
-    second = the_evaluation(tmp_path)
+    second = the_results(tmp_path)
     for table, name in zip(expected, ("scores.csv", "comparisons.csv"), strict=True):
         pd.testing.assert_frame_equal(pd.read_csv(second / name), table, atol=1e-6)
     assert (second / "results.md").read_text() == text
