@@ -83,8 +83,14 @@ def main(cfg: EvaluateConfig) -> None:
     recipe = compose("train", ["+experiment=linear_probe"])
     linear_probe = {"optimizer": build(plain(recipe["optimizer"])), "batch_size": recipe["batch_size"]}
     linear_probe["max_epochs"] = recipe["trainer"]["max_epochs"]
-    of = ("label_fractions", "train_fractions", "label_seeds", "seeds")
-    settings = Settings(*(tuple(config[key]) for key in of), train=tuple(training), linear_probe=linear_probe)
+    settings = Settings(
+        fractions=tuple(cfg.label_fractions),
+        train_fractions=tuple(cfg.train_fractions),
+        label_seeds=tuple(cfg.label_seeds),
+        seeds=tuple(cfg.seeds),
+        train=tuple(training),
+        linear_probe=linear_probe,
+    )
     evaluation = Evaluation(
         Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values()))),
         all_cells(tasks, folds, models, cfg.protocols),
