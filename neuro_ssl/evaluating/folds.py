@@ -100,9 +100,14 @@ def _divisions(
         for repeat in range(settings.n_repeats):
             for fold in range(settings.n_folds):
                 options = {"fold": fold, "n_folds": settings.n_folds, "repeat": repeat, "held_out": "test"}
-                options |= {"stratify": f"[{','.join(stratify)}]", "seed": settings.seed}
+                options |= {"stratify": stratify, "seed": settings.seed}
                 kfold = KFold(fold, settings.n_folds, repeat, "test", stratify, settings.seed)
-                yield kfold, ("split=kfold", *(f"split.{key}={value}" for key, value in options.items())), repeat, fold
+                yield (
+                    kfold,
+                    ("split=kfold", *(option(f"split.{key}", value) for key, value in options.items())),
+                    repeat,
+                    fold,
+                )
     elif test_set == LEAVE_SITE_OUT:
         if "site" not in scans:
             raise missing_column("site", scans.columns, "test_sets=[leave_site_out]: the manifest")

@@ -271,8 +271,9 @@ class Predictor:
         """What a trained run predicts of another cohort."""
         volumes = cell.model.volumes[cohort]
         file = self.features.folder / cohort / f"{run.name}-{volumes.identity['manifest_hash'][:8]}.parquet"
-        where = [given for given in self.data if not given.startswith(("dataset", "runs_dir"))]
-        dataset = ("dataset=csv", f"dataset.cohort={cohort}", grid_option(volumes), *where)
+        where = [given for given in self.data if not given.startswith(("dataset", "runs_dir", "allow_leakage"))]
+        stores = option("dataset.stores_dir", volumes.path.parent.parent)
+        dataset = ("dataset=csv", option("dataset.cohort", cohort), stores, grid_option(volumes), *where)
         run_command("embed", [option("weights", run), *dataset, option("output", file)])
         weight, intercept = head_of(run, cell.task.place)
         output = read_features(file, scans) @ weight + intercept

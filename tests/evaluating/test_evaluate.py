@@ -292,11 +292,14 @@ def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
         ("from_scratch=[resnet99]", "resnet99"),
         ("label_fractions=[2]", "label_fractions must be above 0"),
         ("cross_validation.n_folds=1", "n_folds"),
+        ('train="seed=3"', "train: seed=3 would undo"),
+        ('train="trainer.max_epoch=3"', "trainer.max_epoch is no key"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(arguments, argument, message, tmp_path, command, capsys):
     arguments = [a for a in arguments if a.split("=")[0] != argument.split("=")[0]]
     more = ["test_sets=[cross_validation]"] if "cross_validation" in argument else []
+    more += ["protocols=[finetune]"] if argument.startswith("train=") else []
     with pytest.raises(SystemExit):
         command("evaluate", *arguments, argument, *more)
     assert message in capsys.readouterr().err
