@@ -43,7 +43,7 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.features import Features
     from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
     from neuro_ssl.evaluating.models import collect, common_scans
-    from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, note_leakage
+    from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, check_trainings, note_leakage
     from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
     from neuro_ssl.evaluating.record import evaluation_name
     from neuro_ssl.evaluating.stores import Stores
@@ -77,6 +77,8 @@ def main(cfg: EvaluateConfig) -> None:
         compose("train", ["+experiment=finetune", *training])
     weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
     default = plain(compose("train", [])["encoder"])
+    if cfg.n_untrained < 0:
+        raise InputError(f"n_untrained must be at least 0, got {cfg.n_untrained}")
     models = collect(weights, ("resnet18", default), cfg.n_untrained, scratch, main_volumes, stores.open)
 
     # Whom they are judged on
@@ -84,7 +86,9 @@ def main(cfg: EvaluateConfig) -> None:
     for cohort in main_volumes:
         scans[cohort], left_out[cohort] = common_scans(models, cohort)
     by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
-    folds = all_folds(tasks, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
+    trained = bool(cfg.from_scratch) or bool(weights and "finetune" in cfg.protocols)
+    cross_validation = build(config["cross_validation"])
+    folds = all_folds(tasks, cfg.test_sets, scans, cross_validation, by_auroc=by_auroc, trained=trained)
     note_leakage(models, folds, scans, allow=cfg.allow_leakage)
 
     trainer = build(config["trainer"], **PREDICTING)
@@ -101,20 +105,23 @@ def main(cfg: EvaluateConfig) -> None:
         train=tuple(training),
         linear_probe=linear_probe,
     )
+    cells = all_cells(tasks, folds, models, cfg.protocols)
+    check_trainings(cells, next(iter(scans.values())), settings.train_fractions)
     evaluation = Evaluation(
         Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values()))),
-        all_cells(tasks, folds, models, cfg.protocols),
+        cells,
         Predictor(scans, features, folds, settings, [*data, *where, f"strategy={choices()['strategy']}"]),
         build(config["statistics"]),
         left_out,
     )
     if evaluation.directory.is_finished:
-        print(f"already finished: {evaluation.directory.results}\n\n{evaluation.text}")
+        if trainer.is_global_zero:
+            print(f"already finished: {evaluation.directory.results}\n\n{evaluation.text}")
         return
     evaluation.directory.check_openings(cfg.reopen_test)
     if trainer.is_global_zero:
         print(evaluation)
-    for model in models:
+    for model in evaluation.models:
         features.extract(model)
     if trainer.is_global_zero:
         evaluation.run(config)

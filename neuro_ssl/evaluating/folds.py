@@ -67,6 +67,12 @@ class Fold:
         """Whether the test scans are another cohort's."""
         return self.test_set not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)
 
+    @property
+    def name(self) -> str:
+        """In messages."""
+        of_options = ", ".join(o for o in self.options if o.startswith(("split.site", "split.fold", "split.repeat")))
+        return f"{self.test_set} ({of_options})" if of_options else self.test_set
+
     def with_fraction(self, fraction: float, target: Target, scans: pd.DataFrame, seed: int) -> pd.Series:
         """The split with a share of the labelled training persons alone, see `LabelFraction`."""
         keep = LabelFraction(fraction, target.target, target.leave_out, seed)
