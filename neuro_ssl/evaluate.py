@@ -44,7 +44,7 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
     from neuro_ssl.evaluating.models import collect, common_scans
     from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, check_trainings, note_leakage
-    from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
+    from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, TRAINED, Predictor, Settings
     from neuro_ssl.evaluating.record import evaluation_name
     from neuro_ssl.evaluating.stores import Stores
     from neuro_ssl.evaluating.targets import read_tasks
@@ -68,13 +68,12 @@ def main(cfg: EvaluateConfig) -> None:
     main_volumes = stores.open(cfg.grid)
     scratch, training = {}, shlex.split(cfg.train)
     check_training(training)
+    recipes = {name: recipe_of([f"+experiment={name}", *training]) for name in TRAINED}
     for words in cfg.from_scratch:
         name, *more = shlex.split(words)
         scratch[words] = (f"encoder={name}", *more)
         encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *training])["encoder"]
         build(plain(encoder)).check_grid(next(iter(main_volumes.values())).grid.shape)
-    if "finetune" in cfg.protocols:
-        compose("train", ["+experiment=finetune", *training])
     weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
     default = plain(compose("train", [])["encoder"])
     if cfg.n_untrained < 0:
@@ -84,7 +83,7 @@ def main(cfg: EvaluateConfig) -> None:
     # Whom they are judged on
     scans, left_out = {}, {}
     for cohort in main_volumes:
-        scans[cohort], left_out[cohort] = common_scans(models, cohort)
+        scans[cohort], left_out[cohort] = common_scans(models, cohort, [task.target.target for task in tasks])
     by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
     trained = bool(cfg.from_scratch) or bool(weights and "finetune" in cfg.protocols)
     cross_validation = build(config["cross_validation"])
@@ -104,6 +103,7 @@ def main(cfg: EvaluateConfig) -> None:
         seeds=tuple(cfg.seeds),
         train=tuple(training),
         linear_probe=linear_probe,
+        recipes=recipes,
     )
     cells = all_cells(tasks, folds, models, cfg.protocols)
     check_trainings(cells, next(iter(scans.values())), settings.train_fractions)
@@ -124,7 +124,7 @@ def main(cfg: EvaluateConfig) -> None:
     for model in evaluation.models:
         features.extract(model)
     if trainer.is_global_zero:
-        evaluation.run(config)
+        evaluation.run(config, cfg.reopen_test)
         print(f"{evaluation.text}\nfinished: {evaluation.directory.results}")
 
 
@@ -138,6 +138,13 @@ def data_options(config: dict[str, Any]) -> list[str]:
         if key not in usual or plain(usual[key]) != value:
             options.append(option(f"dataset.{key}", value))
     return options
+
+
+def recipe_of(options: Sequence[str]) -> dict[str, Any]:
+    """How the command `train` would train with these options, whatever it is given."""
+    config = compose("train", options)
+    parts = ("optimizer", "trainer", "views", "sampling", "batch_size", "early_stopping_patience", "frozen")
+    return {name: plain(config[name]) for name in parts}
 
 
 def check_training(options: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Evaluation:
             key: fingerprint([digits for digits, own in zip(self._identities, keys, strict=True) if own == key])
             for key in dict.fromkeys(keys)
         }
-        self.directory = EvaluationDirectory(folder, wanted)
+        shown = [asdict(statistics), [cell.name for cell in cells], [target.model_dump() for target in self.targets]]
+        self.directory = EvaluationDirectory(folder, wanted, shown)
 
     def __str__(self) -> str:
         lines = [str(self.directory.results)]
@@ -67,14 +69,19 @@ class Evaluation:
         """The results for people to read."""
         return (self.directory.results / "results.md").read_text(encoding="utf-8")
 
-    def run(self, config: Mapping[str, Any]) -> None:
+    def run(self, config: Mapping[str, Any], reopen: bool) -> None:
         """Predict what is not there yet, and compute all tables.
 
         Args:
             config: the resolved configuration, for the record.
+            reopen: see `EvaluationDirectory.check_openings`, which another evaluation may have changed by now.
+
+        Raises:
+            InputError: see there, or another process works in this folder.
         """
         started = time.monotonic()
         with self.directory.locked():
+            self.directory.check_openings(reopen)
             self.directory.begin(self._about(config))
             predictions = self._predictions()
             self.directory.write("predictions.parquet", predictions)

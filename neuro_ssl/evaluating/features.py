@@ -19,7 +19,8 @@ class Features:
     """Files of features, in one folder.
 
     Args:
-        folder: holds `<cohort>/<grid>-<hashes of the store>-<weights>-<hash of them>.parquet`.
+        folder: holds `<cohort>/<grid>-<hashes of the store>-<weights>-<hash of them>.parquet`; computed in less than
+            float32, with the precision at the end.
         trainer: whose devices compute them.
         batch_size: scans that a device holds at once.
         num_workers: loading processes a device.
@@ -28,6 +29,12 @@ class Features:
     def __init__(self, folder: Path, trainer: L.Trainer, batch_size: int, num_workers: int) -> None:
         self.folder, self.trainer, self.batch_size, self.num_workers = folder, trainer, batch_size, num_workers
         self._hashes: dict[int, str] = {}
+        self._extracted: set[Path] = set()
+
+    @property
+    def precision(self) -> str:
+        """That features are computed in."""
+        return str(self.trainer.precision)
 
     def hash(self, weights: Weights) -> str:
         """Of the weights' content."""
@@ -37,20 +44,19 @@ class Features:
         """Where the features of all scans of a store are kept."""
         content = volumes.identity
         name = f"{volumes.grid.name}-{content['preprocessing_hash'][:8]}-{content['manifest_hash'][:8]}"
-        return self.folder / volumes.cohort / f"{name}-{weights.name}-{self.hash(weights)}.parquet"
+        own = f"{weights.name}-{self.hash(weights)}{'' if self.precision == '32-true' else f'-{self.precision}'}"
+        return self.folder / volumes.cohort / f"{name}-{own}.parquet"
 
     def extract(self, model: Model) -> None:
         """Compute what is missing; called in every process."""
         for weights in model.weights:
             for volumes in model.volumes.values():
+                if (file := self.file(weights, volumes)) in self._extracted:
+                    continue  # by no look at the disk, which other processes might take later, and wait for this one
                 embed_store(
-                    weights,
-                    volumes,
-                    self.file(weights, volumes),
-                    self.trainer,
-                    batch_size=self.batch_size,
-                    num_workers=self.num_workers,
+                    weights, volumes, file, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers
                 )
+                self._extracted.add(file)
 
     def read(self, weights: Weights, volumes: Volumes, scans: pd.DataFrame) -> Array:
         """The features of these rows of a manifest, (scans, features), in their order."""

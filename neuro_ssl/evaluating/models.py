@@ -12,6 +12,9 @@ from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.encoders import Encoder
 from neuro_ssl.errors import InputError
 
+# Of a scan, what must be the same on every grid.
+DESCRIBING = ("subject_id", "person_id", "split", "session_id", "age_years", "sex", "diagnosis", "site", "scanner")
+
 # In the order of the tables. What any pretraining has to beat comes first.
 Role = Literal["constant", "image_statistics", "untrained", "from_scratch", "pretrained"]
 ROLES: dict[Role, str] = {
@@ -132,8 +135,13 @@ def _check_grid(weights: Weights, volumes: Mapping[str, Volumes]) -> None:
             encoder.check_grid(one.grid.shape)
 
 
-def common_scans(models: Sequence[Model], cohort: str) -> tuple[pd.DataFrame, list[str]]:
+def common_scans(models: Sequence[Model], cohort: str, targets: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """The scans of a cohort that every model can be given, from the first model's manifest, and those left out.
+
+    Args:
+        models: each with its volumes.
+        cohort: whose scans.
+        targets: columns of labels.
 
     Raises:
         InputError: two stores divide or label them differently, or share none.
@@ -146,7 +154,7 @@ def common_scans(models: Sequence[Model], cohort: str) -> tuple[pd.DataFrame, li
     scans = scans[scans["scan_id"].isin(keep)].reset_index(drop=True)
     if scans.empty:
         raise InputError(f"the stores {', '.join(str(store.path) for store in stores)} have no scan in common")
-    local = [name for name in scans if name in ("subject_id", "split", "session_id", "age_years", "sex", "diagnosis")]
+    local = [name for name in scans if name in (*DESCRIBING, *targets)]
     for store in stores[1:]:
         other = store.manifest.set_index("scan_id").loc[scans["scan_id"]].reset_index()
         for name in local:

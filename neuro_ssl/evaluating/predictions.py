@@ -14,7 +14,7 @@ Columns: what is known of the scan (`scan_id`, `subject_id`, …), and
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -80,6 +80,7 @@ class Settings:
         seeds: of trainings, and of whatever a probe draws.
         train: options of every training.
         linear_probe: how a linear probe is trained: the arguments of that name.
+        recipes: of each protocol that is a training, what its recipe comes to; a part of what decides predictions.
     """
 
     fractions: tuple[float, ...]
@@ -88,6 +89,7 @@ class Settings:
     seeds: tuple[int, ...]
     train: tuple[str, ...]
     linear_probe: Mapping[str, Any]
+    recipes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         named = {
@@ -131,15 +133,18 @@ class Predictor:
     def identity(self, cell: Cell) -> str:
         """Hash of what decides a cell's predictions."""
         model = cell.model
+        cohorts = [name for name in self.scans if name in (self.cohort, cell.test_set)]
         content = {
             "task": [cell.task.target.model_dump(exclude={"reference", "unit"}), cell.task.options, cell.task.settings],
             "test_set": cell.test_set,
             "model": [model.role, model.options, [self.features.hash(weights) for weights in model.weights]],
             "protocol": cell.protocol,
-            "stores": {name: volumes.identity for name, volumes in model.volumes.items()},
-            "scans": [hashlib.sha256("\n".join(rows["scan_id"]).encode()).hexdigest() for rows in self.scans.values()],
+            "stores": {name: model.volumes[name].identity for name in cohorts},
+            "scans": [hashlib.sha256("\n".join(self.scans[name]["scan_id"]).encode()).hexdigest() for name in cohorts],
             "folds": [[*fold.options, *map(str, fold.split.tolist())] for fold in self._folds(cell)],
-            "settings": asdict(self.settings),
+            "settings": asdict(self.settings) | {"recipes": self.settings.recipes.get(cell.protocol)},
+            "transform": [given for given in self.data if given.startswith("dataset.transform")],
+            "precision": self.features.precision if cell.protocol in FROZEN else None,
             "version": neuro_ssl.__version__,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@
         *.csv, results.md     scores, comparisons, label efficiency, subgroups, …, see `summary` and `stability`
 
 The folder is named after whom models are judged on: the cohort, its scans and their split. So another set of encoders
-or protocols on the same people comes here too, where it is seen that they were looked at before.
+or protocols on the same people, another grid or corrected labels come here too, where it is seen that they were looked
+at before.
 """
 
 import hashlib
@@ -32,9 +33,9 @@ OPENINGS = "openings.yaml"
 
 
 def evaluation_name(volumes: Volumes) -> str:
-    """`evaluation-<cohort>-` and eight digits that stand for its scans, labels and split."""
-    content = json.dumps([volumes.identity["manifest_hash"], volumes.summary["split_hash"]])
-    return f"evaluation-{volumes.cohort}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    """`evaluation-<cohort>-` and eight digits that stand for its scans and their split, whatever grid they are on."""
+    people = volumes.manifest[["scan_id", "subject_id", "split"]].sort_values("scan_id")
+    return f"evaluation-{volumes.cohort}-{hashlib.sha256(people.to_csv(index=False).encode()).hexdigest()[:8]}"
 
 
 def fingerprint(identities: list[str]) -> str:
@@ -48,11 +49,13 @@ class EvaluationDirectory:
     Args:
         path: the folder.
         wanted: of this evaluation, a fingerprint of all that looks at each task's labels of a test set.
+        shown: of this evaluation, what decides how that is summed up and shown.
     """
 
-    def __init__(self, path: Path, wanted: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, wanted: Mapping[str, str], shown: Any = None) -> None:
         self.path, self.wanted = path, dict(wanted)
-        self.results = path / f"results-{fingerprint([f'{key} {digits}' for key, digits in wanted.items()])[:8]}"
+        decides = [json.dumps(shown, sort_keys=True, default=str), *(f"{key} {one}" for key, one in wanted.items())]
+        self.results = path / f"results-{fingerprint(decides)[:8]}"
 
     @property
     def openings(self) -> dict[str, list[dict[str, Any]]]:

@@ -66,3 +66,9 @@ def arguments(cohort, pretrained_on_own, tmp_path):
         *("strategy=cpu", "num_workers=0", f"encoders={{ours: '{pretrained_on_own}'}}", "n_untrained=2"),
         *("from_scratch=[]", "statistics.n_resamples=200", "statistics.n_permutations=500"),
     ]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without what takes most of a small evaluation's time, and is not what the test is about."""
+    monkeypatch.setattr("neuro_ssl.evaluating.evaluation.stability", lambda *_: {})

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.errors import InputError
+from neuro_ssl.evaluating.models import Model, common_scans
 from neuro_ssl.evaluation.probes import fit_probe
 from neuro_ssl.views.intensity import standardise
 
@@ -118,68 +121,24 @@ def test_a_probe_is_fitted_to_training_scans_alone(arguments, manifest, cohort, 
     np.testing.assert_allclose(made.loc[manifest["scan_id"][~train]], expected)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Without what takes most of a small evaluation's time, and is not what the test is about."""
-    monkeypatch.setattr("neuro_ssl.evaluating.evaluation.stability", lambda *_: {})
+def test_features_of_another_precision_are_others(arguments, cohort, quick, command):
+    command("evaluate", *arguments, "tasks=[sex]", "n_untrained=0")
+    command("evaluate", *arguments, "tasks=[sex]", "n_untrained=0", "trainer.precision=bf16-mixed", "reopen_test=true")
+    whole, half = sorted((cohort / "features" / "own").glob("*-simclr_pretrain-*"), key=lambda file: len(file.name))
+    assert half.stem == f"{whole.stem}-bf16-mixed"
 
 
-def test_a_test_set_is_opened_once(arguments, quick, tmp_path, command, capsys):
-    def results():
-        return sorted(the_evaluation(tmp_path).glob("results-*"), key=lambda folder: folder.stat().st_ctime)
-
-    def openings():
-        found = yaml.safe_load((the_evaluation(tmp_path) / "openings.yaml").read_text())
-        return {key: len(times) for key, times in found.items()}
-
-    command("evaluate", *arguments, "tasks=[sex]")
-    (first,) = results()
-    assert openings() == {"sex/test": 1}
-
-    # The same again shows what is stored: nothing is computed.
-    times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
-    command("evaluate", *arguments, "tasks=[sex]")
-    assert "already finished" in capsys.readouterr().out
-    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == times
-
-    # Another evaluation of the same labels is refused, one of other labels is not.
-    with pytest.raises(SystemExit):
-        command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]")
-    error = capsys.readouterr().err
-    assert "sex/test was opened once" in error and "reopen_test=true" in error
-    assert openings() == {"sex/test": 1}
-    command("evaluate", *arguments, "tasks=[brain_age]", "n_untrained=0")
-    command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]", "reopen_test=true")
-    assert openings() == {"sex/test": 2, "brain_age/test": 1}
-    last = max(results(), key=lambda folder: (folder / "results.md").stat().st_mtime_ns)
-    assert "The test set sex/test was opened 2 times" in (last / "results.md").read_text()
-
-    # What was found the first time is still there to be shown.
-    command("evaluate", *arguments, "tasks=[sex]")
-    assert f"already finished: {first}" in capsys.readouterr().out and len(results()) == 3
-
-
-def test_an_interrupted_evaluation_goes_on_and_has_been_opened(arguments, quick, tmp_path, command, monkeypatch):
-    import neuro_ssl.evaluating.predictions as predictions
-
-    fit, fitted = predictions.fit_probe, []
-
-    def fails_at_third(*given, **options):
-        fitted.append(1)
-        if len(fitted) == 3:
-            raise KeyboardInterrupt
-        return fit(*given, **options)
-
-    monkeypatch.setattr(predictions, "fit_probe", fails_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        command("evaluate", *arguments, "tasks=[sex]")
-    folder = the_evaluation(tmp_path)
-    (record,) = folder.glob("results-*/evaluation.yaml")
-    assert yaml.safe_load(record.read_text())["finished"] is None
-    command("evaluate", *arguments, "tasks=[sex]")
-    assert yaml.safe_load(record.read_text())["finished"]
-    assert len(yaml.safe_load((folder / "openings.yaml").read_text())["sex/test"]) == 1
-    assert len(fitted) == 6  # volume, untrained of seed 0, of seed 1 and stopped; both seeds anew, ours
+def test_labels_are_the_same_on_every_grid(cohort):
+    store = VolumeStore.find(cohort / "stores" / "own", "16mm")
+    other = replace(store, manifest=store.manifest.assign(site=store.manifest["site"].replace({"A": "B"})))
+    models = [Model(str(i), "pretrained", {"own": one}) for i, one in enumerate((store, other))]
+    with pytest.raises(InputError, match="differ in site of the same scans"):
+        common_scans(models, "own")
+    more = [replace(one, manifest=one.manifest.assign(score=i)) for i, one in enumerate((store, store))]
+    models = [Model(str(i), "pretrained", {"own": one}) for i, one in enumerate(more)]
+    assert len(common_scans(models, "own")[0]) == len(store.manifest)
+    with pytest.raises(InputError, match="differ in score of the same scans"):
+        common_scans(models, "own", ["score"])
 
 
 def test_other_test_sets(arguments, manifest, cohort, tmp_path, command):
