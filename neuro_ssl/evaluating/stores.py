@@ -31,12 +31,19 @@ class Stores:
             InputError: a store that is not there, or damaged.
         """
         if grid not in self._open:
-            if self.prepare is not None and not self._there(grid):
-                run_command("preprocess", [f"grid={grid}", *self.prepare])
-            own = self.dataset.open(grid)
+            own = self._own(grid)
             others = {name: self._other(name, grid) for name in self.others}
             self._open[grid] = {own.cohort: own, **others}
         return self._open[grid]
+
+    def _own(self, grid: str) -> Volumes:
+        if self.prepare is None or self._there(grid):
+            return self.dataset.open(grid)
+        try:
+            return self.dataset.open(grid)  # registered images need no store
+        except InputError:
+            run_command("preprocess", [f"grid={grid}", *self.prepare])
+        return self.dataset.open(grid)
 
     def _there(self, grid: str) -> bool:
         names = [file.parent.name for file in self.dataset.store_dir.glob("*/store.json")]

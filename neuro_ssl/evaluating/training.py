@@ -21,7 +21,8 @@ from neuro_ssl.errors import InputError
 Array = npt.NDArray[np.float64]
 _WORDS = {"null", "true", "false", "nan", "inf"}  # which are no texts unless quoted
 _OF_PROCESSES = re.compile(
-    r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_|PL_GLOBAL"
+    r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_|PL_GLOBAL|"
+    r"SLURM_(NTASKS|PROCID|LOCALID|NODEID)$"  # else a training would wait for the tasks of this command's step
 )
 
 

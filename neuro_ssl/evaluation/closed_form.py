@@ -1,23 +1,33 @@
 """Intervals by formula, for what a bootstrap can't tell: perfect scores, and a handful of subjects."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 from neuro_ssl.evaluation.metrics import CONFIDENCE
 
 
-def auroc_interval(value: float, n_positive: int, n_negative: int) -> tuple[float, float]:
+def auroc_interval(
+    value: float, n_positive: int | Sequence[int], n_negative: int | Sequence[int]
+) -> tuple[float, float]:
     """Interval of an AUROC by its closed form: Newcombe 2006 (Stat Med 25:559-573), method 5.
 
     The score-type inversion of Hanley & McNeil's variance with the two class sizes replaced by their mean in its
     second and third term. Unlike the bootstrap's, it doesn't collapse to a point at a perfect separation.
+
+    Where only pairs within a fold count, class sizes are given for each: the variance is that of the mean of the folds'
+    AUROCs, by their pairs.
     """
     z = float(norm.ppf((1 + CONFIDENCE) / 2))
-    n = (n_positive + n_negative) / 2 - 1
+    positive, negative = np.atleast_1d(n_positive), np.atleast_1d(n_negative)
+    n_pairs = float((positive * negative).sum())
+    n = float((positive * negative * ((positive + negative) / 2 - 1)).sum()) / n_pairs
 
     def excess(theta: float) -> float:
         spread = 1 + n * (1 - theta) / (2 - theta) + n * theta / (1 + theta)
-        return (value - theta) ** 2 - z**2 * theta * (1 - theta) * spread / (n_positive * n_negative)
+        return (value - theta) ** 2 - z**2 * theta * (1 - theta) * spread / n_pairs
 
     # excess is ≥ 0 at 0 and 1 and ≤ 0 at the value; at a perfect value, one end is the value itself.
     low = 0.0 if value == 0 else brentq(excess, 0, min(value, 1 - 1e-9))

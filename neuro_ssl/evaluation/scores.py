@@ -202,6 +202,18 @@ def _check(table: pd.DataFrame, kind: Kind, *more_columns: str) -> None:
         )
 
 
+def class_sizes(p: Predictions, subject: npt.NDArray[np.intp]) -> tuple[list[int], list[int]]:
+    """Subjects with positive and with negative scans, of each fold that has both: what an AUROC compares.
+
+    Args:
+        p: the predictions of one replicate.
+        subject: (scans,), whose they are.
+    """
+    of_folds = (tuple(len(np.unique(subject[part][p.target[part] == label])) for label in (1, 0)) for part in p.parts)
+    positive, negative = zip(*(sizes for sizes in of_folds if all(sizes)), strict=True)
+    return list(positive), list(negative)
+
+
 def _closed_form(
     scores: dict[str, Score], replicates: Sequence[Predictions], subject: npt.NDArray[np.intp]
 ) -> dict[str, Score]:
@@ -216,7 +228,7 @@ def _closed_form(
     replaced = {}
     value = scores["auroc"].value  # nan where no fold of a cross-validation has both classes
     if np.isnan(scores["auroc"].low) and not np.isnan(value):
-        replaced["auroc"] = Score(value, *auroc_interval(value, n_positive, n_negative))
+        replaced["auroc"] = Score(value, *auroc_interval(value, *class_sizes(replicates[0], subject)))
     if np.isnan(scores["balanced_accuracy"].low) or {sensitivity, specificity} & {0.0, 1.0}:
         interval = balanced_accuracy_interval(sensitivity, specificity, n_positive, n_negative)
         replaced["balanced_accuracy"] = Score(scores["balanced_accuracy"].value, *interval)

@@ -15,7 +15,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.bootstrap import Score, bootstrap_intervals, subjects_of
 from neuro_ssl.evaluation.closed_form import auroc_interval
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Predictions
-from neuro_ssl.evaluation.scores import mean_over, predictions_of
+from neuro_ssl.evaluation.scores import class_sizes, mean_over, predictions_of
 
 SUBGROUPS = ("sex", "age_band", "site", "scanner", "diagnosis")
 # Young adults, middle age, and the two decades and a half in which dementia becomes common, divided in two. Fixed,
@@ -129,5 +129,4 @@ def _closed_form(auroc: float, replicates: Sequence[Predictions], subject: npt.N
     """The AUROC of few subjects, or of perfectly separated ones, as `scores.score_predictions` gives it."""
     if all(np.ptp(p.prediction[part]) == 0 for p in replicates for part in p.parts):
         return Score(auroc, np.nan, np.nan)  # 0.5 by definition
-    positive = replicates[0].target == 1
-    return Score(auroc, *auroc_interval(auroc, *(len(np.unique(subject[c])) for c in (positive, ~positive))))
+    return Score(auroc, *auroc_interval(auroc, *class_sizes(replicates[0], subject)))

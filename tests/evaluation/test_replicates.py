@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp
 from sklearn.metrics import roc_auc_score
 from test_scores import decided, predictions
 
@@ -130,3 +130,20 @@ def test_an_auroc_without_a_fold_of_both_classes_is_undefined_and_has_no_interva
     scores = score_predictions(table.assign(prediction=random.uniform(size=2 * n)), "classification", n_resamples=100)
     assert np.isnan([scores["auroc"].value, scores["auroc"].low, scores["auroc"].high]).all()
     assert scores["brier"].low < scores["brier"].value < scores["brier"].high
+
+
+def test_a_perfect_separation_within_folds_is_known_by_their_pairs_alone():
+    """Two folds of 6 and 6 are two samples of an AUROC, and no sample of 12 and 12."""
+    n = 6
+    target = np.tile(np.repeat([0, 1], n), 2)
+    table = pd.DataFrame({"subject_id": [f"s{i}" for i in range(4 * n)], "target": target})
+    table = table.assign(scan_id=table["subject_id"], fold=np.repeat([0, 1], 2 * n), replicate="0")
+    table["prediction"] = np.where(target == 1, 0.8, 0.2) + np.repeat([0, 0.1], 2 * n)
+    score = score_predictions(table, "classification", n_resamples=100)["auroc"]
+    alone = score_predictions(table[table["fold"] == 0], "classification", n_resamples=100)["auroc"]
+    pooled = score_predictions(table.drop(columns="fold"), "classification", n_resamples=100)["auroc"]
+    assert score.value == 1 and alone.low < score.low < pooled.low
+    # The variance at the lower end, of Hanley & McNeil with Newcombe's means, is half that of one fold.
+    theta, z = score.low, norm.ppf(0.975)
+    one_fold = theta * (1 - theta) * (1 + (n - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / n**2
+    assert (1 - theta) ** 2 == pytest.approx(z**2 * one_fold / 2)
