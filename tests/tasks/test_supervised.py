@@ -125,3 +125,17 @@ def test_the_papers_head():
         "0.weight": (512, 512),
         "2.weight": (64, 512),
     }
+
+
+def test_a_checkpoint_of_one_target_is_laid_out_as_before_there_could_be_several():
+    state = {name: tuple(value.shape) for name, value in supervised().state_dict().items()}
+    assert {name: shape for name, shape in state.items() if not name.startswith("encoder.")} == {
+        "head.weight": (1, 64),
+        "head.bias": (1,),
+        "feature_mean": (64,),
+        "feature_sd": (64,),
+        "target_mean": (),
+        "target_sd": (),
+        "train_loss.mean_value": (),
+        "train_loss.weight": (),
+    }
