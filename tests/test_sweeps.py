@@ -206,8 +206,12 @@ def test_a_test_that_was_interrupted_is_a_second_opening_and_reported(probe, tmp
             command("train", *probe)
     (run,) = (tmp_path / "runs").glob("linear_probe-*")
     assert len(record_of(run)["test_opened"]) == 1
+    command("train", *probe, "open_test=false")  # what was opened before has no scores, and none are made of it now
+    assert "n_val_scans" in json.loads((run / "validation.json").read_text())
+    assert not (run / "results.json").exists()
     command("train", *probe)
     assert len(record_of(run)["test_opened"]) == 2
+    assert "n_test_scans" in json.loads((run / "results.json").read_text())
     command("report", f"runs_dir={tmp_path / 'runs'}")
     assert "the test split was opened 2 times" in capsys.readouterr().out
     assert "the test split was opened 2 times" in (tmp_path / "runs" / "report" / "report.html").read_text()

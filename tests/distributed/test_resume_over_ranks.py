@@ -16,7 +16,6 @@ from neuro_ssl.tasks.simclr import SimCLR
 from neuro_ssl.views.standard import Standard
 from tests.distributed.processes import on_processes
 
-
 TASKS = ("simclr", "multitask")
 TARGETS = {"age": {"target": "age_years"}, "sex": {"target": "sex", "classes": ["F", "M"], "weight": 2}}
 
