@@ -55,7 +55,7 @@ def main(cfg: TrainConfig) -> float | None:
     dataset = build(config["dataset"])
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     check_train(cfg, pretraining)
-    test_closed = None if pretraining else keeps_test_closed(cfg.open_test)
+    test_closed = keeps_test_closed(cfg.open_test, pretraining)
     task_name = choices()["task"]
     targets = [] if pretraining else read_targets(task_name, config["task"])
     labels = None if pretraining else fraction_label(targets, cfg.label_fraction)
@@ -131,7 +131,7 @@ def main(cfg: TrainConfig) -> float | None:
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
         if cfg.frozen:
-            task.cache_features(datamodule, trainer.strategy.root_device)
+            task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
         trainer.fit(task, datamodule, ckpt_path=resume_from)
 
         if isinstance(datamodule, SupervisedDataModule):

@@ -78,7 +78,7 @@ def test_the_head_sees_frozen_features_standardised_or_as_they_are(standardise):
     """The head is made the identity on one feature at a time."""
 
     class Cached:
-        def cache_features(self, extract):
+        def cache_features(self, extract, splits):
             generator = torch.Generator().manual_seed(0)
             self.features = torch.randn(50, 64, generator=generator) * torch.linspace(1, 2, 64) + 3
             self.datasets = {"train": self}
