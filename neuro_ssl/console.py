@@ -56,20 +56,22 @@ def scores_table(results: dict[str, Any]) -> str:
 
     def cell(score: dict[str, float | None]) -> str:
         value, low, high = ("n/a" if score[key] is None else f"{score[key]:.3f}" for key in ("value", "low", "high"))
-        return f"{value} [{low}, {high}]"
+        return value if low == high == "n/a" else f"{value} [{low}, {high}]"
 
     baseline = results["baseline"]
     width = max(map(len, results["scores"])) + 2
     unit = f" in {results['unit']}" if results["unit"] else ""
-    split, what = ("test", "") if "n_test_scans" in results else ("val", "VALIDATION scores, ")
+    split, scans = ("test", "test scans") if "n_test_scans" in results else ("val", "validation scans")
+    what, chose = ("", "") if split == "test" else ("VALIDATION scores, ", " (which chose the epoch)")
     n_scans, n_subjects = results[f"n_{split}_scans"], results[f"n_{split}_subjects"]
-    scans = "test scans" if split == "test" else "validation scans"
     lines = [
-        f"{results['task']}{unit}: {what}{n_scans} {scans} of {n_subjects} subjects, 95 % intervals over subjects",
+        f"{results['task']}{unit}: {what}{n_scans} {scans} of {n_subjects} subjects{chose}, 95 % intervals over "
+        "subjects",
         f"  {'':<{width}}{'this model':<26}{baseline['name']}",
     ]
     for metric, score in results["scores"].items():
-        lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
+        if score["value"] is not None or split == "test":  # validation lacks those that need thresholds from validation
+            lines.append(f"  {metric:<{width}}{cell(score):<26}{cell(baseline['scores'][metric])}")
     if (reference := results.get("reference")) and split == "test":
         scratch = f", from scratch {reference['from_scratch']:g}" if reference["from_scratch"] is not None else ""
         lines.append(

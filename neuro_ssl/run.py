@@ -13,10 +13,9 @@
     validation.json       the same of the validation split, of a run that ended with its test split closed
     wandb/                the tracker's own files
 
-A run is named after what affects its result (see `run_name`), so that the same command finds it again.
+A run is named after what affects its result (see `run_names`), so that the same command finds it again.
 """
 
-import hashlib
 import json
 import time
 import warnings
@@ -38,46 +37,6 @@ from neuro_ssl.files import appearing
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
-
-
-# What a run's name doesn't depend on: where and how it runs. Data and weights enter by their content instead, and of
-# the dataset's settings its transform alone.
-ELSEWHERE = {
-    *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
-    *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger"),
-    "acceleration",
-}
-ELSEWHERE_IN = {
-    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
-    "encoder": {"checkpoint_stages"},
-    "task": {"reference"},
-    "optimizer": {"fused"},
-}
-# Keys that came later, as they change nothing: runs from before keep their names.
-NEUTRAL = [("micro_batch_size", None), ("early_stopping_patience", None), ("layer_decay", 1.0)]
-
-
-def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: "Weights | None") -> str:
-    """Experiment, task, and eight digits that stand for all that affects the result.
-
-    A sweep point and the same single run get one name; another place, strategy or logger gives no other.
-
-    Args:
-        task: name of the task.
-        config: the resolved configuration; its `micro_batch_size` counts unless it is null, for encoders that
-            normalise over what they see at once.
-        data: `identity` of the volume store.
-        weights: what the encoder starts from.
-    """
-    identity = {key: value for key, value in config.items() if key not in ELSEWHERE and (key, value) not in NEUTRAL}
-    for component, elsewhere in ELSEWHERE_IN.items():
-        settings = config[component].items()
-        identity[component] = {key: v for key, v in settings if key not in elsewhere and (key, v) not in NEUTRAL}
-    if transform := config["dataset"].get("transform"):
-        identity["transform"] = transform
-    identity |= {"data": data, "weights": weights.name if weights else None}
-    digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return "-".join([config["name"], *([] if task in config["name"] else [task]), digits])
 
 
 def describe_run(
@@ -188,11 +147,12 @@ class RunDirectory:
         self._write({**record, "test_opened": [*record["test_opened"], _now()]})
 
     def write_results(self, predictions: pd.DataFrame, results: dict[str, Any]) -> None:
-        """Keep a downstream run's prediction table and its scores, with when its test split was opened."""
+        """Keep a downstream run's prediction table and its scores; of the test split with when it was opened."""
         with appearing(self.path / "predictions.parquet") as temporary:
             predictions.to_parquet(temporary)
-        if opened := self.record["test_opened"]:
-            _write_text(self.path / "results.json", json.dumps({**results, "test_opened": opened}, indent=2))
+        if (predictions["split"] == "test").any():
+            results = {**results, "test_opened": self.record["test_opened"]}
+            _write_text(self.path / "results.json", json.dumps(results, indent=2))
         else:
             _write_text(self.path / "validation.json", json.dumps(results, indent=2))
 

@@ -44,7 +44,8 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
-    from neuro_ssl.run import RunDirectory, describe_run, run_name
+    from neuro_ssl.run import RunDirectory, describe_run
+    from neuro_ssl.run_names import run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
@@ -54,7 +55,7 @@ def main(cfg: TrainConfig) -> float | None:
     dataset = build(config["dataset"])
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     check_train(cfg, pretraining)
-    test_closed = None if pretraining else keeps_test_closed(cfg.open_test)
+    test_closed = keeps_test_closed(cfg.open_test, pretraining)
     task_name = choices()["task"]
     targets = [] if pretraining else read_targets(task_name, config["task"])
     labels = None if pretraining else fraction_label(targets, cfg.label_fraction)
@@ -65,7 +66,7 @@ def main(cfg: TrainConfig) -> float | None:
             raise InputError(f"weights={cfg.weights} bring their own encoder: leave encoder settings out")
         weights.check_data(store.summary)
         config["encoder"] = weights.encoder
-    before = weights.seen if weights else None
+    begins_with, before = (weights.name, weights.seen) if weights else (None, None)
     leakage = check_leakage(store.manifest, cfg.weights, before, evaluates=not pretraining, allow=cfg.allow_leakage)
 
     L.seed_everything(cfg.seed, verbose=False)
@@ -73,7 +74,7 @@ def main(cfg: TrainConfig) -> float | None:
     if isinstance(encoder, Encoder):
         encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
-    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, weights))
+    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, begins_with))
     if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:
@@ -83,8 +84,7 @@ def main(cfg: TrainConfig) -> float | None:
     # Data and task
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
     loading |= {"transform": dataset.transform, "sampling": build(config["sampling"])}
-    optimizer = build(config["optimizer"])
-    parts = {"encoder": encoder, "views": build(config["views"]), "seed": cfg.seed, "optimizer": optimizer}
+    parts = {name: build(config[name]) for name in ("views", "optimizer")} | {"encoder": encoder, "seed": cfg.seed}
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
         task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
@@ -131,7 +131,7 @@ def main(cfg: TrainConfig) -> float | None:
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
         if cfg.frozen:
-            task.cache_features(datamodule, trainer.strategy.root_device)
+            task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
         trainer.fit(task, datamodule, ckpt_path=resume_from)
 
         if isinstance(datamodule, SupervisedDataModule):

@@ -14,6 +14,7 @@ from hydra.core.plugins import Plugins
 
 from neuro_ssl.callbacks import Progress
 from neuro_ssl.config import CONF_DIR
+from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.sweeps import keeps_test_closed
 
 RETURNED = []  # by the points of the last search
@@ -133,13 +134,17 @@ def record_of(run):
 
 
 def test_a_search_is_scored_on_validation_and_its_choice_is_tested_without_training_again(
-    probe, tmp_path, command, capsys
+    probe, random_scans, tmp_path, command, monkeypatch, capsys
 ):
+    split_of, read = dict(zip(random_scans.manifest["volume"], random_scans.manifest["split"], strict=True)), set()
+    original = VolumeStore.read
+    monkeypatch.setattr(VolumeStore, "read", lambda self, volume: read.add(split_of[volume]) or original(self, volume))
     command("train", "-m", *probe, "hydra/sweeper=searcher", "optimizer.learning_rate=0.01,0.02")
     out = capsys.readouterr().out
     assert out.count("the test split stays closed: hydra/sweeper=searcher searches") == 2
     assert out.count("VALIDATION scores, 3 validation scans") == 2
     assert "test scans" not in out
+    assert read == {"train", "val"}
     runs = sorted((tmp_path / "runs").glob("linear_probe-*"), key=lambda run: record_of(run)["started"])
     for run in runs:
         assert not (run / "results.json").exists()
@@ -184,6 +189,14 @@ def test_a_search_is_scored_on_validation_and_its_choice_is_tested_without_train
     pd.testing.assert_frame_equal(*(pd.read_parquet(run / "predictions.parquet") for run in (chosen, at_once)))
 
 
+def test_a_search_among_pretraining_runs_is_refused(probe, command, capsys):
+    probe[0] = "+experiment=simclr_pretrain"
+    with pytest.raises(SystemExit):
+        command("train", "-m", *probe, "hydra/sweeper=searcher", "seed=0,1")
+    error = capsys.readouterr().err
+    assert error.startswith("error: hydra/sweeper=searcher searches by a score, and pretraining has none")
+
+
 def test_a_search_is_refused_the_test_split(probe, command, capsys):
     with pytest.raises(SystemExit):
         command("train", "-m", *probe, "hydra/sweeper=searcher", "seed=0,1", "open_test=true")
@@ -206,8 +219,12 @@ def test_a_test_that_was_interrupted_is_a_second_opening_and_reported(probe, tmp
             command("train", *probe)
     (run,) = (tmp_path / "runs").glob("linear_probe-*")
     assert len(record_of(run)["test_opened"]) == 1
+    command("train", *probe, "open_test=false")  # what was opened before has no scores, and none are made of it now
+    assert "n_val_scans" in json.loads((run / "validation.json").read_text())
+    assert not (run / "results.json").exists()
     command("train", *probe)
     assert len(record_of(run)["test_opened"]) == 2
+    assert "n_test_scans" in json.loads((run / "results.json").read_text())
     command("report", f"runs_dir={tmp_path / 'runs'}")
     assert "the test split was opened 2 times" in capsys.readouterr().out
     assert "the test split was opened 2 times" in (tmp_path / "runs" / "report" / "report.html").read_text()

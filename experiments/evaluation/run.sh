@@ -33,7 +33,7 @@ encoders="{simclr: $(weights simclr), yaware: $(weights yaware), mae: $(weights 
 
 # Simulated: four tasks, label efficiency of the probes, reliability over retests and scanners …
 run python -m neuro_ssl.evaluate +evaluation=label_efficiency "${common[@]}" "encoders=$encoders" "protocols=$all" \
-  'tasks=[brain_age,sex,alzheimers,stroke_severity]' 'train_fractions=[1.0]' 'train="trainer.max_epochs=20 logger=csv"'
+  'tasks=[brain_age,sex,alzheimers,stroke_severity]' 'train_fractions=[1.0]' 'train="trainer.max_epochs=8 logger=csv"'
 # … the same people out of distribution, and real heads by models of simulated ones.
 run python -m neuro_ssl.evaluate "${common[@]}" "encoders=$encoders" 'tasks=[brain_age,sex]' from_scratch=[] \
   'test_sets=[leave_site_out,ixi]'

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuro_ssl.distributed import gather_rows, rank, world_size
 from neuro_ssl.files import appearing
-from neuro_ssl.tasks.running_mean import RunningMean
+from neuro_ssl.tasks.running_mean import RunningSums
 
 
 class Checkpoints(L.Callback):
@@ -92,7 +92,7 @@ class Checkpoints(L.Callback):
         """
         weights = {name: value.contiguous() for name, value in checkpoint["state_dict"].items()}
         for name, value in weights.items():
-            if isinstance(pl_module.get_submodule(name.rpartition(".")[0]), RunningMean):
+            if isinstance(pl_module.get_submodule(name.rpartition(".")[0]), RunningSums):
                 weights[name] = gather_rows(value[None], [1] * world_size())[0].sum(dim=0)
         checkpoint["state_dict"] = weights
         if self._end_of_epoch is not None:
@@ -102,7 +102,7 @@ class Checkpoints(L.Callback):
         """The first process goes on with what was summed over all; the others begin their sums anew."""
         if rank() > 0:
             for module in pl_module.modules():
-                if isinstance(module, RunningMean):
+                if isinstance(module, RunningSums):
                     module.reset()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

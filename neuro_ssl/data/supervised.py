@@ -93,13 +93,16 @@ class SupervisedDataModule(ScanDataModule):
         )
         return f"{super().__str__()}; {'; '.join(each)}"
 
-    def cache_features(self, extract: Callable[[Tensor], Tensor]) -> None:
-        """Replace the volumes of all splits by features, computed once: for an encoder that doesn't change.
+    def cache_features(
+        self, extract: Callable[[Tensor], Tensor], splits: Sequence[Split] = ("train", "val", "test")
+    ) -> None:
+        """Replace the volumes of these splits by features, computed once: for an encoder that doesn't change.
 
         Args:
             extract: volume (batch, 1, z, y, x) on the CPU → features (batch, embed_dim).
+            splits: whose.
         """
-        todo = [dataset for dataset in self.datasets.values() if dataset.features is None]
+        todo = [self.datasets[split] for split in splits if self.datasets[split].features is None]
         with progress_bar(total=sum(map(len, todo)), desc="features", unit="scan", disable=not todo) as bar:
             for dataset in todo:
                 parts = []

@@ -41,16 +41,17 @@ def evaluate(
         open_test: else the scores are those on the validation split.
 
     Returns:
-        The predictions (`prediction_table`; of a classification with the decisions that thresholds from validation
-        make), and the results (`downstream_results`), the same on all ranks.
+        The predictions (`prediction_table`; with the test split, of a classification also the decisions that thresholds
+        from validation make), and the results (`downstream_results`), the same on all ranks.
     """
     outputs: Outputs = {"val": trainer.predict(task, datamodule.loader("val"), ckpt_path=checkpoint)}
     split: Literal["val", "test"] = "test" if open_test else "val"
     if open_test:
         outputs = {**outputs, "test": trainer.predict(task, datamodule.loader("test"), ckpt_path=checkpoint)}
     table = prediction_table(datamodule, outputs)
-    of_targets = ((target, table[table["task"] == target.name]) for target in datamodule.targets)
-    table = pd.concat([with_decisions(rows) if target.classes else rows for target, rows in of_targets])
+    if open_test:  # on the scans that thresholds are chosen on they do too well
+        of_targets = ((target, table[table["task"] == target.name]) for target in datamodule.targets)
+        table = pd.concat([with_decisions(rows) if target.classes else rows for target, rows in of_targets])
     results = downstream_results(task, datamodule, table, task_name, pretrained=pretrained, split=split)
     for logger in trainer.loggers if open_test else ():
         logger.log_metrics(as_metrics(results), trainer.global_step)

@@ -122,14 +122,15 @@ class SupervisedTask(L.LightningModule):
             self.encoder.eval()
         return self
 
-    def cache_features(self, datamodule: SupervisedDataModule, device: torch.device) -> None:
+    def cache_features(self, datamodule: SupervisedDataModule, device: torch.device, *, with_test: bool = True) -> None:
         """For a frozen encoder: compute all features once, and, if asked for, the scale that the head sees them at.
 
         Args:
             datamodule: whose volumes are replaced by features, before a trainer asks for its loaders.
             device: where to compute them.
+            with_test: false where the test split stays closed.
         """
-        datamodule.cache_features(self.to(device).extract)
+        datamodule.cache_features(self.to(device).extract, ("train", "val", "test") if with_test else ("train", "val"))
         features = datamodule.datasets["train"].features
         assert features is not None
         self.scale_features(features)

@@ -13,7 +13,8 @@ from neuro_ssl.data.samplers import Draw
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.transforms import ScanTransform
 from neuro_ssl.errors import InputError
-from neuro_ssl.run import RunDirectory, run_name
+from neuro_ssl.run import RunDirectory
+from neuro_ssl.run_names import run_name
 
 
 @pytest.fixture(scope="module")

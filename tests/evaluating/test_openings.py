@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from neuro_ssl.data.store import VolumeStore
-from neuro_ssl.evaluating.record import evaluation_name
+from neuro_ssl.evaluating.record import evaluation_name, reopened
 
 
 def the_evaluation(tmp_path):
@@ -43,7 +43,9 @@ def test_a_test_set_is_opened_once(arguments, quick, tmp_path, command, capsys):
     command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]", "reopen_test=true")
     assert openings() == {"sex/test": 2, "brain_age/test": 1}
     last = max(results(), key=lambda folder: (folder / "results.md").stat().st_mtime_ns)
-    assert "The test set sex/test was opened 2 times" in (last / "results.md").read_text()
+    warning = f"The test set sex/test of {the_evaluation(tmp_path).name} was opened 2 times"
+    assert warning in (last / "results.md").read_text()
+    assert reopened(tmp_path)[0].startswith(warning) and len(reopened(tmp_path)) == 1
 
     # What was found the first time is still there to be shown.
     command("evaluate", *arguments, "tasks=[sex]")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from neuro_ssl.run import run_name
+from neuro_ssl.run_names import run_name
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,25 @@ from neuro_ssl.evaluation.metrics import METRICS
 
 
 def test_a_classification_decides_by_its_own_validation_split(random_scans, tmp_path, command, capsys):
-    command(
-        "train",
+    arguments = [
         *("+experiment=linear_probe", "task=sex", "dataset=csv", "dataset.cohort=c", "grid=16mm", "encoder.width=8"),
         *("strategy=cpu", "logger=csv", "num_workers=0", "trainer.max_epochs=2", f"runs_dir={tmp_path}"),
         f"data_dir={random_scans.path.parents[2]}",
-    )
+    ]
+    # While the test split is closed there are no decisions: on validation itself its thresholds do too well.
+    command("train", *arguments, "open_test=false")
     (run,) = tmp_path.glob("linear_probe-*")
+    val = pd.read_parquet(run / "predictions.parquet")
+    assert not [name for name in val if name.startswith("decision")]
+    scores = json.loads((run / "validation.json").read_text())["scores"]
+    assert scores["sensitivity_at_specificity"]["value"] is scores["specificity_achieved"]["value"] is None
+    called = val["prediction"] >= 0.5
+    rates = [(called == label)[val["target"] == label].mean() for label in (True, False)]
+    assert scores["balanced_accuracy"]["value"] == pytest.approx(np.mean(rates))
+    shown = capsys.readouterr().out
+    assert "balanced_accuracy" in shown and "specificity" not in shown
+
+    command("train", *arguments)
     table = pd.read_parquet(run / "predictions.parquet")
     val, test = (table[table["split"] == split] for split in ("val", "test"))
     assert len(val) == len(test) == 3

@@ -78,7 +78,7 @@ def test_the_head_sees_frozen_features_standardised_or_as_they_are(standardise):
     """The head is made the identity on one feature at a time."""
 
     class Cached:
-        def cache_features(self, extract):
+        def cache_features(self, extract, splits):
             generator = torch.Generator().manual_seed(0)
             self.features = torch.randn(50, 64, generator=generator) * torch.linspace(1, 2, 64) + 3
             self.datasets = {"train": self}
@@ -124,4 +124,18 @@ def test_the_papers_head():
     assert {name: tuple(p.shape) for name, p in task.projector.named_parameters()} == {
         "0.weight": (512, 512),
         "2.weight": (64, 512),
+    }
+
+
+def test_a_checkpoint_of_one_target_is_laid_out_as_before_there_could_be_several():
+    state = {name: tuple(value.shape) for name, value in supervised().state_dict().items()}
+    assert {name: shape for name, shape in state.items() if not name.startswith("encoder.")} == {
+        "head.weight": (1, 64),
+        "head.bias": (1,),
+        "feature_mean": (64,),
+        "feature_sd": (64,),
+        "target_mean": (),
+        "target_sd": (),
+        "train_loss.mean_value": (),
+        "train_loss.weight": (),
     }
