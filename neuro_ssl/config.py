@@ -192,12 +192,6 @@ def overridden(key: str) -> bool:
     return any(name == key or name.startswith(f"{key}.") for name in given)
 
 
-def options_of(keys: Iterable[str]) -> list[str]:
-    """What the command line sets of these keys, groups, or anything below them, as it was typed."""
-    given = HydraConfig.get().overrides.task
-    return [one for one in given if re.split(r"[.=@]", one.lstrip("+~"), maxsplit=1)[0] in set(keys)]
-
-
 def compose(name: str, options: Sequence[str]) -> DictConfig:
     """The configuration that another command would have with these options; `plain` makes a node of it containers."""
     return hydra.compose(config_name=name, overrides=list(options))

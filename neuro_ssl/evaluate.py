@@ -3,7 +3,9 @@
 All that can be known to be wrong is found before anything is computed, and the labels of a test set are looked at once.
 """
 
+import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,21 @@ from neuro_ssl.config import (
     PREDICTING,
     build,
     check_components,
+    choices,
     compose,
     entry_point,
     is_sweep,
-    options_of,
     plain,
     refuse_sweep_over_devices,
 )
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import EvaluateConfig
 
-# Options that trainings, and preprocessing, take over from this command.
-DATA = ("dataset", "data_dir")
-TRAINING = (*DATA, "runs_dir", "strategy", "num_workers")
+# What the evaluation itself sets for each training, so that `train` must not.
+SET_HERE = {
+    *("dataset", "data_dir", "runs_dir", "grid", "task", "weights", "seed", "split", "label_fraction", "label_seed"),
+    *("open_test", "allow_leakage", "experiment", "strategy"),
+}
 
 
 @entry_point("evaluate")
@@ -39,11 +43,12 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.features import Features
     from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
     from neuro_ssl.evaluating.models import collect, common_scans
-    from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, note_leakage
+    from neuro_ssl.evaluating.plan import all_cells, all_folds, check_lists, check_trainings, note_leakage
     from neuro_ssl.evaluating.predictions import CHOSEN_BY_AUROC, Predictor, Settings
     from neuro_ssl.evaluating.record import evaluation_name
     from neuro_ssl.evaluating.stores import Stores
     from neuro_ssl.evaluating.targets import read_tasks
+    from neuro_ssl.evaluating.training import option
 
     quiet_libraries()
     config = plain(cfg)
@@ -57,16 +62,23 @@ def main(cfg: EvaluateConfig) -> None:
 
     # Models, each with volumes as it wants them
     others = [name for name in cfg.test_sets if name not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)]
-    stores = Stores(dataset, others, options_of(DATA) if cfg.prepare else None)
+    data = data_options(config)
+    where = [option(key, config[key]) for key in ("runs_dir", "num_workers", "allow_leakage")]
+    stores = Stores(dataset, others, data if cfg.prepare else None)
     main_volumes = stores.open(cfg.grid)
     scratch, training = {}, shlex.split(cfg.train)
+    check_training(training)
     for words in cfg.from_scratch:
         name, *more = shlex.split(words)
         scratch[words] = (f"encoder={name}", *more)
         encoder = compose("train", ["+experiment=from_scratch", *scratch[words], *training])["encoder"]
         build(plain(encoder)).check_grid(next(iter(main_volumes.values())).grid.shape)
+    if "finetune" in cfg.protocols:
+        compose("train", ["+experiment=finetune", *training])
     weights = {name: Weights.load(path) for name, path in named_encoders(config["encoders"]).items()}
     default = plain(compose("train", [])["encoder"])
+    if cfg.n_untrained < 0:
+        raise InputError(f"n_untrained must be at least 0, got {cfg.n_untrained}")
     models = collect(weights, ("resnet18", default), cfg.n_untrained, scratch, main_volumes, stores.open)
 
     # Whom they are judged on
@@ -74,7 +86,9 @@ def main(cfg: EvaluateConfig) -> None:
     for cohort in main_volumes:
         scans[cohort], left_out[cohort] = common_scans(models, cohort)
     by_auroc = bool(cfg.from_scratch) or not {*cfg.protocols}.isdisjoint(CHOSEN_BY_AUROC)
-    folds = all_folds(tasks, cfg.test_sets, scans, build(config["cross_validation"]), by_auroc=by_auroc)
+    trained = bool(cfg.from_scratch) or bool(weights and "finetune" in cfg.protocols)
+    cross_validation = build(config["cross_validation"])
+    folds = all_folds(tasks, cfg.test_sets, scans, cross_validation, by_auroc=by_auroc, trained=trained)
     note_leakage(models, folds, scans, allow=cfg.allow_leakage)
 
     trainer = build(config["trainer"], **PREDICTING)
@@ -91,24 +105,50 @@ def main(cfg: EvaluateConfig) -> None:
         train=tuple(training),
         linear_probe=linear_probe,
     )
+    cells = all_cells(tasks, folds, models, cfg.protocols)
+    check_trainings(cells, next(iter(scans.values())), settings.train_fractions)
     evaluation = Evaluation(
         Path(cfg.runs_dir) / evaluation_name(next(iter(main_volumes.values()))),
-        all_cells(tasks, folds, models, cfg.protocols),
-        Predictor(scans, features, folds, settings, options_of(TRAINING)),
+        cells,
+        Predictor(scans, features, folds, settings, [*data, *where, f"strategy={choices()['strategy']}"]),
         build(config["statistics"]),
         left_out,
     )
     if evaluation.directory.is_finished:
-        print(f"already finished: {evaluation.directory.results}\n\n{evaluation.text}")
+        if trainer.is_global_zero:
+            print(f"already finished: {evaluation.directory.results}\n\n{evaluation.text}")
         return
     evaluation.directory.check_openings(cfg.reopen_test)
     if trainer.is_global_zero:
         print(evaluation)
-    for model in models:
+    for model in evaluation.models:
         features.extract(model)
     if trainer.is_global_zero:
         evaluation.run(config)
         print(f"{evaluation.text}\nfinished: {evaluation.directory.results}")
+
+
+def data_options(config: dict[str, Any]) -> list[str]:
+    """The options that give another command this command's cohort, whether it was typed or comes from a recipe."""
+    from neuro_ssl.evaluating.training import option
+
+    options = [f"dataset={choices()['dataset']}", option("data_dir", config["data_dir"])]
+    usual = compose("train", options)["dataset"]
+    for key, value in config["dataset"].items():
+        if key not in usual or plain(usual[key]) != value:
+            options.append(option(f"dataset.{key}", value))
+    return options
+
+
+def check_training(options: Sequence[str]) -> None:
+    """Refuse options of trainings that would undo what the evaluation gives each of them.
+
+    Raises:
+        InputError: naming one.
+    """
+    for given in options:
+        if re.split(r"[.=@]", given.lstrip("+~"), maxsplit=1)[0] in SET_HERE:
+            raise InputError(f"train: {given} would undo what the evaluation sets for each training: leave it out")
 
 
 def named_encoders(encoders: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ def main(cfg: ReportConfig) -> None:
     from datetime import datetime
     from pathlib import Path
 
+    from neuro_ssl.evaluating.record import reopened
     from neuro_ssl.files import appearing
     from neuro_ssl.reporting.page import render
     from neuro_ssl.reporting.runs import NOT_OPENED, read_runs
@@ -18,9 +19,10 @@ def main(cfg: ReportConfig) -> None:
 
     runs = read_runs(Path(cfg.runs_dir), cfg.runs)
     groups = group_by_task(runs.downstream)
-    page = render(runs, groups, datetime.now().astimezone())
+    evaluations = reopened(Path(cfg.runs_dir))
+    page = render(runs, groups, datetime.now().astimezone(), evaluations)
     output = Path(cfg.output)
-    table = markdown(groups)
+    table = markdown(groups) + "".join(f"\n{line}\n" for line in evaluations)
     with ExitStack() as stack:  # all three are written before one takes its place
         csv, md, html = (
             stack.enter_context(appearing(output / name)) for name in ("results.csv", "results.md", "report.html")

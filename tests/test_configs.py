@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 
-from neuro_ssl.config import CONF_DIR, check_components
+from neuro_ssl.config import CONF_DIR, PREDICTING, check_components
 from neuro_ssl.errors import InputError
 from neuro_ssl.train import SUPPLIED
 
@@ -43,6 +43,16 @@ def test_every_recipe_composes_and_binds(recipe):
     check_components(composed(f"+experiment={recipe}", "weights=somewhere"), SUPPLIED, optional=["views"])
 
 
+@pytest.mark.parametrize("recipe", sorted(file.stem for file in CONF.glob("evaluation/*.yaml")))
+def test_every_recipe_of_an_evaluation_composes_and_binds(recipe):
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose("evaluate", [f"+evaluation={recipe}"], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+    supplied = {"dataset": (), "cross_validation": (), "statistics": (), "trainer": tuple(PREDICTING)}
+    check_components(cfg, supplied)
+    assert all((CONF / "task" / f"{task}.yaml").exists() for task in cfg.tasks)
+
+
 @pytest.mark.parametrize(
     "choice", [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 )
@@ -52,7 +62,7 @@ def test_every_choice_composes_and_binds(choice):
 
 def nodes():
     for file in sorted(CONF.glob("**/*.yaml")):
-        if "experiment" in file.parts:
+        if {"experiment", "evaluation"} & set(file.parts):
             continue
         stack = [(file.stem, yaml.safe_load(file.read_text()) or {})]
         while stack:
@@ -138,7 +148,8 @@ def test_every_command_of_the_readme_composes(words):
 
 
 @pytest.mark.parametrize(
-    "name", ["simulate", "preprocess", "store", "quality", "train", "embed", "report", "benchmark", "weights"]
+    "name",
+    ["simulate", "preprocess", "store", "quality", "train", "embed", "evaluate", "report", "benchmark", "weights"],
 )
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (

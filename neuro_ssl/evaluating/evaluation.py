@@ -12,7 +12,7 @@ from neuro_ssl.data.targets import Target
 from neuro_ssl.environment import environment
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor
-from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint
+from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint, reopened
 from neuro_ssl.evaluating.results_page import few_subjects, write_page
 from neuro_ssl.evaluating.stability import stability
 from neuro_ssl.evaluating.statistics import Statistics
@@ -114,7 +114,7 @@ class Evaluation:
         volumes = self.models[0].volumes
         if simulated := [name for name, one in volumes.items() if one.simulated]:
             lines.append(f"Simulated scans ({', '.join(simulated)}): nothing here is about patients.")
-        lines += reopened(self.directory.openings)
+        lines += reopened(self.directory.path)
         for model in self.models:
             for test_set, leakage in model.leakage.items():
                 if leakage.verdict != "disjoint":
@@ -138,13 +138,3 @@ class Evaluation:
             **environment(),
             "config": dict(config),
         }
-
-
-def reopened(openings: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """A line for each test set that was looked at more than once."""
-    return [
-        f"The test set {key} was opened {len(times)} times, {', '.join(str(one['time'])[:10] for one in times)}: "
-        "scores of the later ones are optimistic if models were chosen by the earlier."
-        for key, times in openings.items()
-        if len(times) > 1
-    ]

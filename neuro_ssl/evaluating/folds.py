@@ -67,6 +67,12 @@ class Fold:
         """Whether the test scans are another cohort's."""
         return self.test_set not in (ON_FILE, CROSS_VALIDATION, LEAVE_SITE_OUT)
 
+    @property
+    def name(self) -> str:
+        """In messages."""
+        of_options = ", ".join(o for o in self.options if o.startswith(("split.site", "split.fold", "split.repeat")))
+        return f"{self.test_set} ({of_options})" if of_options else self.test_set
+
     def with_fraction(self, fraction: float, target: Target, scans: pd.DataFrame, seed: int) -> pd.Series:
         """The split with a share of the labelled training persons alone, see `LabelFraction`."""
         keep = LabelFraction(fraction, target.target, target.leave_out, seed)
@@ -100,9 +106,14 @@ def _divisions(
         for repeat in range(settings.n_repeats):
             for fold in range(settings.n_folds):
                 options = {"fold": fold, "n_folds": settings.n_folds, "repeat": repeat, "held_out": "test"}
-                options |= {"stratify": f"[{','.join(stratify)}]", "seed": settings.seed}
+                options |= {"stratify": stratify, "seed": settings.seed}
                 kfold = KFold(fold, settings.n_folds, repeat, "test", stratify, settings.seed)
-                yield kfold, ("split=kfold", *(f"split.{key}={value}" for key, value in options.items())), repeat, fold
+                yield (
+                    kfold,
+                    ("split=kfold", *(option(f"split.{key}", value) for key, value in options.items())),
+                    repeat,
+                    fold,
+                )
     elif test_set == LEAVE_SITE_OUT:
         if "site" not in scans:
             raise missing_column("site", scans.columns, "test_sets=[leave_site_out]: the manifest")

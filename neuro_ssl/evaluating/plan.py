@@ -9,8 +9,9 @@ from neuro_ssl.data.targets import Target, read_labels
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE, CrossValidation, Fold, folds
 from neuro_ssl.evaluating.models import Model
-from neuro_ssl.evaluating.predictions import PROTOCOLS, Cell, protocols_of
+from neuro_ssl.evaluating.predictions import PROTOCOLS, TRAINED, Cell, protocols_of
 from neuro_ssl.evaluating.targets import Task
+from neuro_ssl.evaluation.probes import PROBES
 
 Folds = dict[tuple[str, str], list[Fold]]
 
@@ -30,6 +31,12 @@ def check_lists(protocols: Sequence[str], test_sets: Sequence[str], tasks: Seque
     ):
         if not names or len(set(names)) < len(names):
             raise InputError(f"{key} must name each once, and at least one; got {list(names)}")
+    for task in tasks:
+        of_kind = [name for name in protocols if name not in PROBES or task.target.kind in PROBES[name]]
+        if not of_kind:
+            raise InputError(
+                f"protocols: none of {', '.join(protocols)} is for a {task.target.kind}, as {task.target.name}"
+            )
     if cohort in test_sets:
         raise InputError(f"test_sets: {cohort} is the cohort that models are fitted to; its test split is called test")
 
@@ -41,6 +48,7 @@ def all_folds(
     cross_validation: CrossValidation,
     *,
     by_auroc: bool,
+    trained: bool,
 ) -> Folds:
     """The folds of each task and test set, each with labelled scans to fit, to choose and to test.
 
@@ -50,6 +58,10 @@ def all_folds(
         scans: the manifest of each cohort, the one that models are fitted to first.
         cross_validation: its settings.
         by_auroc: whether some protocol chooses a classifier's epoch by AUROC on validation scans.
+        trained: whether some protocol is a training of its own, which needs every split with both classes.
+
+    Returns:
+        Without the folds of which no test scan has a label, such as sites where nobody was asked.
 
     Raises:
         InputError: labels are missing, or of one class alone.
@@ -62,14 +74,16 @@ def all_folds(
             values = read_labels(own, target, f"task {target.name}: cohort {next(iter(scans))}").set_axis(
                 own["scan_id"]
             )
-            for fold in divided:
-                for split in ("train", "val"):
-                    _check_labels(target, test_set, split, values[fold.split == split], split == "train" or by_auroc)
             if divided[0].other_cohort:
                 tested = read_labels(scans[test_set], target, f"task {target.name}: cohort {test_set}")
             else:
                 tested = pd.concat([values[fold.split == "test"] for fold in divided])
+                divided = [fold for fold in divided if values[fold.split == "test"].notna().any()]
             _check_labels(target, test_set, "test", tested, True)
+            needed = {"train": True, "val": by_auroc} | ({"test": True} if trained else {})
+            for fold in divided:
+                for split, both_classes in needed.items():
+                    _check_labels(target, fold.name, split, values[fold.split == split], both_classes)
             found[target.name, test_set] = divided
     return found
 
@@ -81,7 +95,8 @@ def _check_labels(target: Target, test_set: str, split: str, values: pd.Series, 
     if target.classes and values.nunique() == 1 and both_classes:
         only = target.classes[int(values.iloc[0])]
         raise InputError(
-            f"task {target.name}, test set {test_set}: all {split} scans are {only}; both classes are needed"
+            f"task {target.name}, test set {test_set}: all {split} scans are {only}; both classes are needed, in the "
+            "test split of every fold too if something is trained on it (finetune in protocols, from_scratch)"
         )
 
 
@@ -116,6 +131,35 @@ def _evaluated(test_set: str, own: pd.DataFrame, scans: Mapping[str, pd.DataFram
     if test_set == CROSS_VALIDATION:
         return own.assign(split="test")
     return pd.concat([own[own["split"] != "test"], scans[test_set].assign(split="test")], ignore_index=True)
+
+
+def check_trainings(cells: Sequence[Cell], scans: pd.DataFrame, fractions: Sequence[float]) -> None:
+    """Refuse what the command `train` would refuse, or do on other scans than the evaluation's.
+
+    Args:
+        cells: the lines of the tables.
+        scans: of the cohort that models are fitted to.
+        fractions: of the labelled training persons.
+
+    Raises:
+        InputError: a fraction of several targets, or scans that take no part here.
+    """
+    for cell in cells:
+        if cell.protocol not in TRAINED:
+            continue
+        together = {other.task.target.name: None for other in cells if other.task.options == cell.task.options}
+        if len(together) > 1 and min(fractions) < 1:
+            raise InputError(
+                f"train_fractions={list(fractions)}: {', '.join(together)} are trained together, and a share of the "
+                "labelled persons is one target's; set train_fractions=[1.0], or name tasks of one target"
+            )
+        store = next(iter(cell.model.volumes.values()))
+        if more := sorted(set(store.manifest["scan_id"]) - set(scans["scan_id"])):
+            raise InputError(
+                f"{cell.model.name}, {cell.protocol}: {store.path} holds {len(more)} scans that another encoder's "
+                f"volumes lack, and would train on them, first {more[0]}; preprocess those too, or list these in the "
+                "cohort's exclude.csv"
+            )
 
 
 def all_cells(tasks: Sequence[Task], found: Folds, models: Sequence[Model], protocols: Sequence[str]) -> list[Cell]:

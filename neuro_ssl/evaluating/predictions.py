@@ -99,9 +99,9 @@ class Settings:
         for name, values in named.items():
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name} must name each once, and at least one; got {list(values)}")
-        for fraction in (*self.fractions, *self.train_fractions):
-            if not 0 < fraction <= 1:
-                raise InputError(f"label_fractions must be above 0 and at most 1, got {fraction:g}")
+        for name in ("label_fractions", "train_fractions"):
+            if wrong := [fraction for fraction in named[name] if not 0 < fraction <= 1]:
+                raise InputError(f"{name} must be above 0 and at most 1, got {wrong[0]:g}")
 
 
 class Predictor:
@@ -247,8 +247,10 @@ class Predictor:
     def _trained(self, cell: Cell, labelled: pd.DataFrame, fold: Fold, options: Sequence[str]) -> pd.DataFrame:
         model = cell.model
         start = model.options or (option("weights", model.weights[0].path),)
-        command = (f"+experiment={cell.protocol}", *cell.task.options, *start, *self.data, *options, "open_test=true")
-        command += (grid_option(model.volumes[self.cohort]), *self.settings.train)
+        command = (f"+experiment={cell.protocol}", *cell.task.options, *start, *self.data, *options)
+        command += (grid_option(model.volumes[self.cohort]), *self.settings.train, "open_test=true")
+        if fold.other_cohort and command not in self._runs:  # this cohort's own test split isn't asked for
+            command = (*command[:-1], "open_test=false")
         if command not in self._runs:  # one training serves all test sets
             self._runs[command] = trained_run(command)
         run = self._runs[command]
@@ -271,8 +273,9 @@ class Predictor:
         """What a trained run predicts of another cohort."""
         volumes = cell.model.volumes[cohort]
         file = self.features.folder / cohort / f"{run.name}-{volumes.identity['manifest_hash'][:8]}.parquet"
-        where = [given for given in self.data if not given.startswith(("dataset", "runs_dir"))]
-        dataset = ("dataset=csv", f"dataset.cohort={cohort}", grid_option(volumes), *where)
+        where = [given for given in self.data if not given.startswith(("dataset", "runs_dir", "allow_leakage"))]
+        stores = option("dataset.stores_dir", volumes.path.parent.parent)
+        dataset = ("dataset=csv", option("dataset.cohort", cohort), stores, grid_option(volumes), *where)
         run_command("embed", [option("weights", run), *dataset, option("output", file)])
         weight, intercept = head_of(run, cell.task.place)
         output = read_features(file, scans) @ weight + intercept

@@ -157,6 +157,24 @@ def read_openings(file: Path) -> dict[str, list[dict[str, Any]]]:
     return openings
 
 
+def reopened(folder: Path) -> list[str]:
+    """A line for each test set that was looked at more than once, by the evaluations below a folder.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    lines = []
+    for file in sorted(folder.rglob(OPENINGS)):
+        for key, times in read_openings(file).items():
+            if len(times) > 1:
+                dates = ", ".join(str(one["time"])[:10] for one in times)
+                lines.append(
+                    f"The test set {key} of {file.parent.name} was opened {len(times)} times, {dates}: scores of the "
+                    "later ones are optimistic if models were chosen by the earlier."
+                )
+    return lines
+
+
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     with appearing(file) as temporary:
         temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,29 @@ import torch
 from neuro_ssl.errors import InputError
 
 Array = npt.NDArray[np.float64]
+_WORDS = {"null", "true", "false", "nan", "inf"}  # which are no texts unless quoted
 _OF_PROCESSES = re.compile(
     r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_|PL_GLOBAL"
 )
 
 
 def option(key: str, value: object) -> str:
-    """`key=value` as Hydra reads it, quoted where it must be."""
-    return f"{key}={value}" if re.fullmatch(r"[\w./~+-]+", str(value)) else f"{key}='{value}'"
+    """`key=value` as Hydra reads it: texts that it would take for something else are quoted, as 1e3, null, Guy's."""
+    return f"{key}={_literal(value)}"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_literal(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_literal, value))}]"
+    if value is None or isinstance(value, bool | int | float):
+        return "null" if value is None else str(value).lower()
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z_/][\w./+-]*", text, re.ASCII) and text.lower() not in _WORDS:
+        return text
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def run_command(name: str, options: Sequence[str]) -> str:

@@ -214,8 +214,8 @@ def _closed_form(
     sensitivity = float(np.mean([p.called[positive].mean() for p in replicates]))
     specificity = float(np.mean([1 - p.called[~positive].mean() for p in replicates]))
     replaced = {}
-    if np.isnan(scores["auroc"].low):
-        value = scores["auroc"].value
+    value = scores["auroc"].value  # nan where no fold of a cross-validation has both classes
+    if np.isnan(scores["auroc"].low) and not np.isnan(value):
         replaced["auroc"] = Score(value, *auroc_interval(value, n_positive, n_negative))
     if np.isnan(scores["balanced_accuracy"].low) or {sensitivity, specificity} & {0.0, 1.0}:
         interval = balanced_accuracy_interval(sensitivity, specificity, n_positive, n_negative)

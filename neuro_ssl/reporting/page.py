@@ -1,5 +1,6 @@
 """The page: what the runs say, in one HTML file that needs nothing else to open."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,13 +36,14 @@ class Section:
     curves: list[Panel]
 
 
-def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
+def render(runs: Runs, groups: list[TaskGroup], made: datetime, more_warnings: Sequence[str] = ()) -> str:
     """The whole page.
 
     Args:
         runs: all runs of the report.
         groups: the downstream ones by task, see `group_by_task`.
         made: date on the page.
+        more_warnings: shown above all others.
 
     Returns:
         HTML.
@@ -70,7 +72,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime) -> str:
     environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment.get_template("page.html.j2").render(
         made=made,
-        warnings=warnings(runs, groups),
+        warnings=[*more_warnings, *warnings(runs, groups)],
         simulated=sorted({run.info.dataset.cohort for run in finished if run.info.dataset.simulated}),
         sections=sections,
         details=DETAILS,

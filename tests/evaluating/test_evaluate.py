@@ -13,6 +13,7 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.evaluating.record import reopened
 from neuro_ssl.evaluation.probes import fit_probe
 from neuro_ssl.views.intensity import standardise
 
@@ -152,7 +153,9 @@ def test_a_test_set_is_opened_once(arguments, quick, tmp_path, command, capsys):
     command("evaluate", *arguments, "tasks=[sex]", "protocols=[knn_probe]", "reopen_test=true")
     assert openings() == {"sex/test": 2, "brain_age/test": 1}
     last = max(results(), key=lambda folder: (folder / "results.md").stat().st_mtime_ns)
-    assert "The test set sex/test was opened 2 times" in (last / "results.md").read_text()
+    warning = f"The test set sex/test of {the_evaluation(tmp_path).name} was opened 2 times"
+    assert warning in (last / "results.md").read_text()
+    assert reopened(tmp_path)[0].startswith(warning) and len(reopened(tmp_path)) == 1
 
     # What was found the first time is still there to be shown.
     command("evaluate", *arguments, "tasks=[sex]")
@@ -260,6 +263,15 @@ def test_what_is_trained_for_a_task_is_trained_by_the_train_command(
 
 
 @pytest.mark.slow
+def test_another_cohort_alone_leaves_the_own_test_split_closed(arguments, quick, tmp_path, command):
+    more = ['train="trainer.max_epochs=1 logger=csv"', "protocols=[finetune]", "n_untrained=0", "tasks=[sex]"]
+    command("evaluate", *arguments, *more, "test_sets=[other]")
+    (run,) = tmp_path.glob("finetune-sex-*")
+    assert yaml.safe_load((run / "run.yaml").read_text())["test_opened"] == []
+    assert set(pd.read_parquet(run / "predictions.parquet")["split"]) == {"val"}
+
+
+@pytest.mark.slow
 def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
     """Uneven: 30 and more scans in parts of 64, features anew on two processes."""
     command("evaluate", *arguments, "tasks=[sex]", "n_untrained=1", f"features_dir='{tmp_path / 'one'}'")
@@ -292,11 +304,18 @@ def test_two_processes_find_the_same(arguments, cohort, tmp_path, command):
         ("from_scratch=[resnet99]", "resnet99"),
         ("label_fractions=[2]", "label_fractions must be above 0"),
         ("cross_validation.n_folds=1", "n_folds"),
+        ("n_untrained=-1", "n_untrained must be at least 0"),
+        ("statistics.n_resamples=0", "statistics.n_resamples must be at least 100"),
+        ("train_fractions=[0]", "train_fractions must be above 0"),
+        ("protocols=[ridge_probe]", "none of ridge_probe is for a classification, as sex"),
+        ('train="seed=3"', "train: seed=3 would undo"),
+        ('train="trainer.max_epoch=3"', "trainer.max_epoch is no key"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(arguments, argument, message, tmp_path, command, capsys):
     arguments = [a for a in arguments if a.split("=")[0] != argument.split("=")[0]]
     more = ["test_sets=[cross_validation]"] if "cross_validation" in argument else []
+    more += ["protocols=[finetune]"] if argument.startswith("train=") else []
     with pytest.raises(SystemExit):
         command("evaluate", *arguments, argument, *more)
     assert message in capsys.readouterr().err

@@ -119,3 +119,14 @@ def test_over_seeds_the_interval_is_student_s():
     for too_few in ([0.7], [0.7, 0.8], [0.7, 0.7, 0.7]):
         score = over_replicates(too_few)
         assert score.value == pytest.approx(np.mean(too_few)) and np.isnan([score.low, score.high]).all()
+
+
+def test_an_auroc_without_a_fold_of_both_classes_is_undefined_and_has_no_interval():
+    """As of sites with patients alone and sites with controls alone, each predicted by a model of the others."""
+    random = np.random.default_rng(0)
+    n = 20
+    table = pd.DataFrame({"subject_id": [f"s{i}" for i in range(2 * n)], "target": [0] * n + [1] * n})
+    table = table.assign(scan_id=table["subject_id"], fold=table["target"], replicate="0")
+    scores = score_predictions(table.assign(prediction=random.uniform(size=2 * n)), "classification", n_resamples=100)
+    assert np.isnan([scores["auroc"].value, scores["auroc"].low, scores["auroc"].high]).all()
+    assert scores["brier"].low < scores["brier"].value < scores["brier"].high

@@ -51,9 +51,14 @@ def runs_dir(tmp_path):
 
 
 def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, command, capsys):
+    (runs_dir / "evaluation-ixi-1a2b3c4d").mkdir()
+    times = [{"time": f"2026-0{month}-01T00:00:00+00:00", "fingerprint": str(month)} for month in (1, 2)]
+    (runs_dir / "evaluation-ixi-1a2b3c4d" / "openings.yaml").write_text(yaml.safe_dump({"sex/test": times}))
     command("report", f"runs_dir={runs_dir}")
     output = runs_dir / "report"
     printed = capsys.readouterr().out.splitlines()
+    reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
+    assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
     assert sorted(f.name for f in output.iterdir()) == ["report.html", "results.csv", "results.md"]
 
