@@ -144,10 +144,10 @@ def main(cfg: TrainConfig) -> float | None:
             if trainer.is_global_zero:
                 run.write_results(table, results)
                 print(scores_table(results))
-        finish_tracking()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero:  # before an upload, which may take a while: whoever ends that needs no second test
             run.finish(trainer.fit_loop.epoch_progress.current.processed, checkpoints.monitor, checkpoints.best_score)
             print(f"finished: {run.path}")
+        finish_tracking()
     return checkpoints.best_score
 
 

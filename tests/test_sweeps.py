@@ -222,7 +222,11 @@ def test_a_test_that_was_interrupted_is_a_second_opening_and_reported(probe, tmp
     command("train", *probe, "open_test=false")  # what was opened before has no scores, and none are made of it now
     assert "n_val_scans" in json.loads((run / "validation.json").read_text())
     assert not (run / "results.json").exists()
-    command("train", *probe)
+    with monkeypatch.context() as patch:
+        patch.setattr("neuro_ssl.tracking.finish_tracking", killed)
+        with pytest.raises(Killed):
+            command("train", *probe)
+    command("train", *probe)  # not a third time: it was only not uploaded
     assert len(record_of(run)["test_opened"]) == 2
     assert "n_test_scans" in json.loads((run / "results.json").read_text())
     command("report", f"runs_dir={tmp_path / 'runs'}")

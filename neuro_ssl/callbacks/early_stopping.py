@@ -40,4 +40,5 @@ class EarlyStopping(LightningEarlyStopping):
         """Say that it is over, and why."""
         if trainer.is_global_zero and self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             epoch = f"{self.stopped_epoch + 1} of {trainer.max_epochs}"
-            print(f"stopped after epoch {epoch}: {self.monitor} got no better in {self.patience}")
+            times = f"{self.patience} validation{'s' if self.patience > 1 else ''}"
+            print(f"stopped after epoch {epoch}: {self.monitor} got no better in {times}")
