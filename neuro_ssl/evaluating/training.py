@@ -49,17 +49,15 @@ def run_command(name: str, options: Sequence[str]) -> str:
     """Run `python -m neuro_ssl.<name> …`, show the command and its progress, and return what it printed.
 
     Raises:
-        InputError: it failed, with its own reason.
+        InputError: it failed; its own message is on stderr.
     """
     print(f"$ {shlex.join(['python', '-m', f'neuro_ssl.{name}', *options])}", flush=True)
     environment = {key: value for key, value in os.environ.items() if not _OF_PROCESSES.match(key)}
     command = [sys.executable, "-m", f"neuro_ssl.{name}", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
-        output, errors = child.communicate()
-    if child.returncode:
-        reason = errors.strip().splitlines()[-1:] or ["it left no message"]
-        raise InputError(f"neuro_ssl.{name} failed ({reason[0].removeprefix('error: ')}); its command is above")
-    return output
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    if done.returncode:
+        raise InputError(f"neuro_ssl.{name} failed, with the command and the message above")
+    return done.stdout
 
 
 def trained_run(options: Sequence[str]) -> Path:
