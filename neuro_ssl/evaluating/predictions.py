@@ -1,6 +1,6 @@
 """Predictions of a model under a protocol: one table, from which every score is computed.
 
-Columns: what is known of the scan (`scan_id`, `subject_id`, …), and
+Columns: what is known of the scan (`scan_id`, `subject_id`, which is the person's `person_id` if there is one, …), and
 
     task, test_set, model, role, protocol
     fraction, n_train       share of the labelled training persons, and how many scans that were
@@ -24,6 +24,7 @@ import pandas as pd
 from scipy.special import expit
 
 import neuro_ssl
+from neuro_ssl.data.splits import persons
 from neuro_ssl.data.targets import Target, read_labels
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.features import Features, read_features
@@ -208,9 +209,8 @@ class Predictor:
         for name, rows in self.scans.items():
             if name != self.cohort and name != fold.test_set:
                 continue
-            part = rows.assign(
-                cohort=name, row=np.arange(len(rows)), target=read_labels(rows, target, f"cohort {name}")
-            )
+            target_of = read_labels(rows, target, f"cohort {name}")
+            part = rows.assign(cohort=name, row=np.arange(len(rows)), target=target_of, subject_id=persons(rows))
             if name == self.cohort:
                 part["split"] = split.to_numpy()
                 if fold.other_cohort:
