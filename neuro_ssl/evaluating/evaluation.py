@@ -123,6 +123,11 @@ class Evaluation:
             lines.append(f"Simulated scans ({', '.join(simulated)}): nothing here is about patients.")
         lines += reopened(self.directory.path)
         for model in self.models:
+            if model.learnt_from:
+                lines.append(
+                    f"{model.name} was pretrained with labels ({', '.join(model.learnt_from)}): compare it with what saw "
+                    "none in mind of that, and its label efficiency not at all."
+                )
             for test_set, leakage in model.leakage.items():
                 if leakage.verdict != "disjoint":
                     lines.append(f"{model.name}, test set {test_set}: {leakage}.")

@@ -48,6 +48,11 @@ class Model:
     options: tuple[str, ...] = ()
     leakage: dict[str, Leakage] = field(default_factory=dict)
 
+    @property
+    def learnt_from(self) -> list[str]:
+        """Labels that the encoder was pretrained with, as y-aware contrastive learning is."""
+        return sorted({name for w in self.weights if w.trained for name in w.record.get("covariates") or ()})
+
 
 def grid_of(weights: Weights, grid: str) -> str:
     """The grid that weights expect: a run's, others' own, or for those that take any this one."""

@@ -107,7 +107,12 @@ def _section(target: Target, test_set: str, tables: Mapping[str, pd.DataFrame], 
 
 
 def _scores(target: Target, scores: pd.DataFrame, models: Sequence[Model], test_set: str) -> str:
-    leakage = {model.name: model.leakage[test_set].verdict for model in models if model.role == "pretrained"}
+    leakage = {
+        model.name: f"{model.leakage[test_set].verdict}{', learnt from ' * bool(model.learnt_from)}"
+        f"{', '.join(model.learnt_from)}"
+        for model in models
+        if model.role == "pretrained"
+    }
     metrics = METRICS[target.kind]
     primary = PRIMARY[target.kind]
     shown = list(scores["metric"].unique())

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pandas as pd
 
+from neuro_ssl.checkpoint import Weights
 from neuro_ssl.evaluating.folds import CrossValidation, folds
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor, Settings
@@ -25,3 +28,13 @@ def test_a_person_with_two_ids_is_one_subject():
     table = Predictor({"c": scans}, None, divided, settings, []).predict(cell)
     assert table.loc[table["split"] == "test", "subject_id"].tolist() == ["c/4", "c/6", "c/6"]
     assert table["prediction"].tolist() == [25.0] * 4
+
+
+def test_who_learnt_from_labels_says_so():
+    labelled, unlabelled = (
+        Weights("w", Path("w"), {"covariates": names}, {"_target_": "neuro_ssl.encoders.sfcn.SFCN"}, {})
+        for names in (["age_years"], [])
+    )
+    untrained = Weights.untrained(labelled.encoder, 0, labelled)
+    models = (Model("m", "pretrained", {}, (weights,)) for weights in (labelled, unlabelled, untrained))
+    assert [model.learnt_from for model in models] == [["age_years"], [], []]
