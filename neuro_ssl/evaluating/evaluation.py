@@ -125,8 +125,8 @@ class Evaluation:
         for model in self.models:
             if model.learnt_from:
                 lines.append(
-                    f"{model.name} was pretrained with labels ({', '.join(model.learnt_from)}): compare it with what saw "
-                    "none in mind of that, and its label efficiency not at all."
+                    f"{model.name} was pretrained with labels ({', '.join(model.learnt_from)}): compare it with what "
+                    "saw none in mind of that, and its label efficiency not at all."
                 )
             for test_set, leakage in model.leakage.items():
                 if leakage.verdict != "disjoint":
