@@ -125,7 +125,7 @@ class Evaluation:
         for model in self.models:
             if model.learnt_from:
                 lines.append(
-                    f"{model.name} was pretrained with labels ({', '.join(model.learnt_from)}): compare it with what "
+                    f"{model.name} was trained with labels ({', '.join(model.learnt_from)}): compare it with what "
                     "saw none in mind of that, and its label efficiency not at all."
                 )
             for test_set, leakage in model.leakage.items():

@@ -8,6 +8,7 @@ import pandas as pd
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.leakage import Leakage
+from neuro_ssl.data.targets import read_targets
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.encoders import Encoder
 from neuro_ssl.errors import InputError
@@ -50,8 +51,13 @@ class Model:
 
     @property
     def learnt_from(self) -> list[str]:
-        """Labels that the encoder was pretrained with, as y-aware contrastive learning is."""
-        return sorted({name for w in self.weights if w.trained for name in w.record.get("covariates") or ()})
+        """Labels that the encoder was trained with: by y-aware contrastive learning, or for a task."""
+        records = [weights.record for weights in self.weights if weights.trained]
+        names = {name for record in records for name in record.get("covariates") or ()}
+        for record in records:
+            if record.get("stage") == "downstream" and (task := record.get("config", {}).get("task")):
+                names |= {target.target for target in read_targets(record["task"], task)}
+        return sorted(names)
 
 
 def grid_of(weights: Weights, grid: str) -> str:

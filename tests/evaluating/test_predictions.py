@@ -36,5 +36,7 @@ def test_who_learnt_from_labels_says_so():
         for names in (["age_years"], [])
     )
     untrained = Weights.untrained(labelled.encoder, 0, labelled)
-    models = (Model("m", "pretrained", {}, (weights,)) for weights in (labelled, unlabelled, untrained))
-    assert [model.learnt_from for model in models] == [["age_years"], [], []]
+    record = {"stage": "downstream", "task": "sex", "config": {"task": {"target": "sex", "classes": ["F", "M"]}}}
+    fine_tuned = Weights("w", Path("w"), record, labelled.encoder, {})
+    models = (Model("m", "pretrained", {}, (weights,)) for weights in (labelled, unlabelled, untrained, fine_tuned))
+    assert [model.learnt_from for model in models] == [["age_years"], [], [], ["sex"]]
