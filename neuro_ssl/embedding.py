@@ -21,7 +21,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -34,7 +33,7 @@ from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.encoders import Encoder
 from neuro_ssl.encoders.pooled import Layer, Pooled, Pooling
 from neuro_ssl.errors import InputError
-from neuro_ssl.files import appearing
+from neuro_ssl.files import appearing, held
 from neuro_ssl.views.intensity import intensity_of, normalise
 
 METADATA = b"neuro_ssl"  # key of the file's metadata that says what made it, as JSON
@@ -185,14 +184,7 @@ class _Parts:
         if not first_process:
             yield
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"{self.folder}: another process makes the same file; wait for it or stop it") from error
-        except OSError as error:
-            raise InputError(f"cannot write to {self.folder} ({error.strerror}); choose another output") from error
-        with lock:
+        with held(self.folder, work="makes the same file", elsewhere="choose another output"):
             yield
 
     def join(self, labels: pd.DataFrame, output: Path, about: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from neuro_ssl.errors import InputError
 
@@ -37,6 +37,29 @@ def appearing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path, *, work: str, elsewhere: str) -> Iterator[None]:
+    """Hold a folder's lock, or refuse at once if another process has it; the system frees it when a process dies.
+
+    Args:
+        folder: made if need be.
+        work: what the other process does, for the message.
+        elsewhere: the remedy where the folder cannot be written.
+
+    Raises:
+        InputError: it is held, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{folder}: another process {work}; wait for it or stop it") from error
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); {elsewhere}") from error
+    with lock:
+        yield
 
 
 @contextmanager

@@ -29,11 +29,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from neuro_ssl.environment import command_line, environment
 from neuro_ssl.errors import InputError
-from neuro_ssl.files import appearing
+from neuro_ssl.files import appearing, held
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
@@ -171,14 +170,7 @@ class RunDirectory:
         if not first_process:
             yield
             return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"{self.path}: another process works on this run; wait for it or stop it") from error
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another runs_dir") from error
-        with lock:
+        with held(self.path, work="works on this run", elsewhere="choose another runs_dir"):
             yield
 
     def last_checkpoint(self) -> Path | None:

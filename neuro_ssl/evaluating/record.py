@@ -22,12 +22,11 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
 
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.environment import command_line
 from neuro_ssl.errors import InputError
-from neuro_ssl.files import appearing
+from neuro_ssl.files import appearing, held
 
 OPENINGS = "openings.yaml"
 
@@ -125,16 +124,7 @@ class EvaluationDirectory:
         Raises:
             InputError: another process holds it, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(
-                f"{self.path}: another process works on this evaluation; wait for it or stop it"
-            ) from error
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path} ({error.strerror}): choose another runs_dir") from error
-        with lock:
+        with held(self.path, work="works on this evaluation", elsewhere="choose another runs_dir"):
             yield
 
 
