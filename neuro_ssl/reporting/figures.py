@@ -4,11 +4,8 @@ Colours are Okabe & Ito's (jfly.uni-koeln.de/color), which colour-blind readers 
 keeps its colour on every figure. Drawn with matplotlib's Agg and SVG back ends, without pyplot and its global state.
 """
 
-import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
@@ -19,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from neuro_ssl.reporting.panel import COLOURS, GREY, STYLE, Panel, file_name
 from neuro_ssl.reporting.runs import DownstreamRun, PretrainingRun, Run
 from neuro_ssl.reporting.tables import TaskGroup, baseline_row, format_score, task_rows
 
-GREY = "#6b6b6b"
 MODEL_COLOURS = {
     "Fine-tuned": "#0072B2",
     "From scratch": "#D55E00",
@@ -32,17 +29,6 @@ MODEL_COLOURS = {
     "From scratch, multi-task": "#CC79A7",
     "Linear probe, pretrained, multi-task": "#000000",
     "Linear probe, untrained, multi-task": "#F0E442",
-}
-RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 10,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 8.5,
-    "svg.hashsalt": "neuro_ssl",  # the same figure is the same text
 }
 PRETRAINING_LABELS = {
     "loss": "Loss",
@@ -60,15 +46,6 @@ CURVES = {  # before a metric's name, and how it is drawn
     "val/": ("-", "validation (solid)"),
     "": ("-", "frozen features of validation scans"),  # the metric has its group in its name
 }
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One image: data URI, text for those who can't see it, and the line below."""
-
-    uri: str
-    alt: str
-    caption: str
 
 
 @mpl.rc_context(STYLE)
@@ -96,10 +73,11 @@ def forest(group: TaskGroup) -> Panel:
     axes.set_xlabel(f"{group.label(group.primary)}, {better} is better")
     listed = "; ".join(f"{row.model} {format_score(row.scores[0])}" for row in rows)
     return Panel(
-        _svg(figure),
+        file_name(group.title, group.dataset.cohort, "scores"),
         f"{group.title}: {group.label(group.primary)} with 95 % intervals. {listed}.",
         f"Test scores with 95 % intervals. {baseline.model} (dashed)."
         + (f" {paper.model}: on {paper.details[-1]} (dotted)." if paper else ""),
+        figure,
     )
 
 
@@ -120,9 +98,10 @@ def scatter(group: TaskGroup, run: DownstreamRun) -> Panel:
     axes.set_title(group.name(run))
     score = format_score(run.results.scores[group.primary].score)
     return Panel(
-        _svg(figure),
+        file_name(group.title, group.dataset.cohort, group.name(run), "predictions"),
         f"{group.title}, {group.name(run)}: predicted against true value of {len(run.predictions)} test scans.",
         f"{group.label(group.primary)} {score}",
+        figure,
     )
 
 
@@ -144,9 +123,10 @@ def roc(group: TaskGroup) -> Panel:
     axes.legend(title="AUROC", loc="lower right", alignment="left")
     positive = group.runs[0].results.positive_class
     return Panel(
-        _svg(figure),
+        file_name(group.title, group.dataset.cohort, "roc"),
         f"{group.title}: ROC curves of {', '.join(map(group.name, group.runs))}.",
         f"ROC curves on the test split; positive class: {positive}.",
+        figure,
     )
 
 
@@ -156,7 +136,7 @@ def pretraining_curves(runs: Sequence[PretrainingRun]) -> list[Panel]:
     names = sorted({name.partition("/")[2] for name in logged if name.startswith(("train/", "val/"))})
     names += sorted(name for name in logged if name.startswith("representation/") and name not in COST)
     known = [name for name in PRETRAINING_LABELS if name in names]
-    labelled = [(run, run.info.name, RUN_COLOURS[i % len(RUN_COLOURS)]) for i, run in enumerate(runs)]
+    labelled = [(run, run.info.name, COLOURS[i % len(COLOURS)]) for i, run in enumerate(runs)]
     # What SimCLR scores when it can't tell a view's partner from the 2·batch − 2 other views.
     chance = {}
     if {run.info.task for run in runs} == {"simclr"} and len(batches := {run.info.batch_size for run in runs}) == 1:
@@ -200,7 +180,8 @@ def _curves(
     axes.set(xlabel="Epoch", ylabel=label)
     axes.legend(loc="best")
     lines = " and ".join(words for split, (_, words) in CURVES.items() if split in splits)
-    return Panel(_svg(figure), f"{title}: {label} by epoch, {lines}.", f"{label}: {lines}")
+    alt = f"{title}: {label} by epoch, {lines}."
+    return Panel(file_name(title, name, "by epoch"), alt, f"{label}: {lines}", figure)
 
 
 @mpl.rc_context(STYLE)
@@ -217,14 +198,13 @@ def views(run: PretrainingRun) -> list[Panel]:
         axes.set_yticks((np.arange(len(rows)) + 0.5) * len(rows[0]), names, rotation=90, va="center")
         axes.tick_params(length=0, labelcolor="white", labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=130)
         panels.append(
             Panel(
-                f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+                file_name(run.info.name, "views", i + 1),
                 f"Scan {i + 1} of {run.info.name}: axial, coronal and sagittal middle slices of the original and of "
                 f"{'the two views' if len(rows) > 2 else 'the view'} that the encoder learns from.",
                 f"Scan {i + 1}",
+                figure,
             )
         )
     return panels
@@ -236,10 +216,11 @@ def reconstructions(run: PretrainingRun) -> list[Panel]:
         return []
     return [
         Panel(
-            f"data:image/png;base64,{base64.b64encode(run.reconstructions).decode()}",
+            file_name(run.info.name, "reconstructions"),
             f"Validation scans of {run.info.name}: the original, the patches that the encoder sees, the reconstruction "
             "of the masked ones, and its error, in axial, coronal and sagittal middle slices.",
             "Masked patches, and what the decoder makes of them",
+            run.reconstructions,
         )
     ]
 
@@ -269,10 +250,3 @@ def middle_planes(volume: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     """
     z, y, x = (size // 2 for size in volume.shape)
     return {"axial": volume[z, ::-1], "coronal": volume[::-1, y], "sagittal": volume[::-1, :, x]}
-
-
-@mpl.rc_context(STYLE)
-def _svg(figure: Figure) -> str:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -9,7 +9,6 @@ import yaml
 
 from neuro_ssl.reporting.comparisons import Comparison, compare
 from neuro_ssl.reporting.figures import (
-    Panel,
     downstream_curves,
     forest,
     pretraining_curves,
@@ -18,6 +17,7 @@ from neuro_ssl.reporting.figures import (
     scatter,
     views,
 )
+from neuro_ssl.reporting.panel import Panel
 from neuro_ssl.reporting.runs import NOT_OPENED, Runs
 from neuro_ssl.reporting.tables import DETAILS, PAPER, Row, TaskGroup, format_score, leaking, reopened, task_rows
 
@@ -61,7 +61,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime, more_warnings: S
     ]
     finished = runs.finished
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neuro_ssl.reporting", "."),
+        loader=jinja2.PackageLoader("neuro_ssl.reporting", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

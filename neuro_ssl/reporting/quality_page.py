@@ -115,7 +115,7 @@ def render(quality: "Quality", manifest: pd.DataFrame, made: datetime, n_jobs: i
         reasons = [flag.reason for flag in quality.flags[i]]
         rows.append(Row(record["scan_id"], record["subject_id"], reasons, record["excluded"], cells, image, stripped))
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neuro_ssl.reporting", "."),
+        loader=jinja2.PackageLoader("neuro_ssl.reporting", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
