@@ -11,10 +11,9 @@ from neuro_ssl.reporting.comparisons import Comparison, compare
 from neuro_ssl.reporting.figures import (
     downstream_curves,
     forest,
+    predictions,
     pretraining_curves,
     reconstructions,
-    roc,
-    scatter,
     views,
 )
 from neuro_ssl.reporting.panel import Panel
@@ -54,7 +53,7 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime, more_warnings: S
             task_rows(group),
             compare(group),
             forest(group),
-            [roc(group)] if group.kind == "classification" else [scatter(group, run) for run in group.runs],
+            predictions(group),
             downstream_curves(group),
         )
         for group in groups

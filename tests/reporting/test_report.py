@@ -66,8 +66,9 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     links = [value for _, a in page.attributes for key, value in a.items() if key in ("src", "href", "xlink:href")]
     assert all(link.startswith(("data:", "#")) for link in links)
     assert "@import" not in text
-    # 2 tasks: scores, curves of 2 metrics each; 4 scatters, 1 ROC; 3 pretraining curves, views of 3 scans
-    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 4 + 1 + 3 + 3
+    # 2 tasks: scores, curves of 2 metrics each; 2 figures of 4 models' ages, 3 of all models' sex; 3 pretraining
+    # curves, views of 3 scans
+    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 2 * 4 + 3 + 3 + 3
     ids = [a["id"] for _, a in page.attributes if "id" in a]
     assert len(set(ids)) == len(ids)
     images = [a for tag, a in page.attributes if tag == "svg"]
