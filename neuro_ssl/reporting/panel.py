@@ -37,12 +37,12 @@ STATIC = ("svg", "png", "pdf")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Panel:
     """One figure.
 
     Attributes:
-        name: of its files, unique in a report: lower-case words joined by hyphens.
+        name: of its files: lower-case words joined by hyphens. The page numbers those that are not unique.
         alt: text for those who can't see it.
         caption: the line below.
         image: a matplotlib figure, or a PNG file's content.
@@ -62,9 +62,9 @@ class Panel:
             )
         return _interactive(_drawn(self.image, "svg").decode(), self.name, self.alt)
 
-    def write(self, folder: Path) -> None:
-        """Write the figure as files for papers: SVG, PNG and PDF, or PNG alone where it is an image of voxels."""
-        for suffix in STATIC if isinstance(self.image, Figure) else ("png",):
+    def write(self, folder: Path, formats: Sequence[str] = STATIC) -> None:
+        """Write the figure as files for papers, or as PNG alone where it is an image of voxels."""
+        for suffix in formats if isinstance(self.image, Figure) else ("png",):
             content = _drawn(self.image, suffix) if isinstance(self.image, Figure) else self.image
             with appearing(folder / f"{self.name}.{suffix}") as file:
                 file.write_bytes(content)

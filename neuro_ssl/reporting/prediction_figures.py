@@ -146,7 +146,7 @@ def calibration(title: str, models: Sequence[Predicted], positive: str) -> Panel
             for predicted, *observed, n in curve.to_numpy(float).tolist()
         ]
         _marks(axes, model, curve["prediction"].to_numpy(), curve["observed"].to_numpy(), tips, size=4.5)
-    _legend(figure, axes, None)
+    _legend(figure, axes, "Model")
     return Panel(
         file_name(title, "calibration"),
         f"{title}: observed share of {positive} by predicted probability, of "
@@ -185,7 +185,7 @@ def _square(xlabel: str, ylabel: str, n_models: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, axes: Axes, title: str | None) -> None:
+def _legend(figure: Figure, axes: Axes, title: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", title=title, alignment="left")

@@ -9,6 +9,7 @@ from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.evaluation.metrics import METRICS
 from neuro_ssl.reporting.page import render
+from neuro_ssl.reporting.run_sections import run_sections
 from neuro_ssl.reporting.runs import read_runs
 from neuro_ssl.reporting.tables import group_by_task, tidy_results
 
@@ -39,6 +40,10 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def rendered(runs_dir):
+    return render(run_sections(read_runs(runs_dir)), datetime.now())
+
+
 @pytest.fixture
 def runs_dir(tmp_path):
     write_runs(tmp_path)
@@ -58,7 +63,7 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
     assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
-    assert sorted(f.name for f in output.iterdir()) == ["report.html", "results.csv", "results.md"]
+    assert sorted(f.name for f in output.iterdir()) == ["figures", "report.html", "results.csv", "results.md"]
 
     text = (output / "report.html").read_text()
     page = Page(text)
@@ -106,8 +111,7 @@ def test_real_data_few_subjects_and_dirty_code(tmp_path):
         tasks=("sex",),
         quality={("finetune", "pretrained"): (0, 1)},
     )
-    runs = read_runs(tmp_path)
-    page = Page(render(runs, group_by_task(runs.downstream), datetime.now()))
+    page = Page(rendered(tmp_path))
     assert "simulated" not in page.text.replace("data/stores/simulated-4mm-1f2e3d4c", "")
     assert "Only 12 test subjects for Sex" in page.text
     assert "uncommitted changes, so that the commit doesn't identify the code: all 2 runs" in page.text
@@ -117,7 +121,7 @@ def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
     write_runs(tmp_path, tasks=())
     file = next(tmp_path.glob("*/run.yaml"))
     file.write_text(file.read_text().replace("cohort: simulated", "cohort: <b>x"))
-    text = render(read_runs(tmp_path), [], datetime.now())
+    text = rendered(tmp_path)
     assert "<b>x" not in text
     assert "These data are simulated: cohort <b>x" in Page(text).text
     assert "Example views" in text
@@ -160,8 +164,7 @@ def test_labels_behind_the_weights_are_named(tmp_path):
     write_runs(tmp_path)
     file = tmp_path / "age-finetune-pretrained-0" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"covariates": ["age_years"]}))
-    runs = read_runs(tmp_path)
-    text = Page(render(runs, group_by_task(runs.downstream), datetime(2025, 1, 2, 3, 4))).text
+    text = Page(rendered(tmp_path)).text
     assert text.count(f"{PRETRAINING} (labels: age_years)") == 1
 
 
@@ -225,13 +228,12 @@ def test_runs_of_an_earlier_version_lack_the_newer_scores(tmp_path):
     for part in (results, results["baseline"]):
         part["scores"] = {name: part["scores"][name] for name in earlier}
     file.write_text(json.dumps(results))
-    runs = read_runs(tmp_path)
-    (group,) = group_by_task(runs.downstream)
+    (group,) = group_by_task(read_runs(tmp_path).downstream)
     tidy = tidy_results([group])
     table = tidy[tidy["protocol"] != "baseline"].pivot(index="protocol", columns="metric", values="value")
     assert set(table) == set(METRICS["classification"])
     newer = [name for name in table if name not in earlier]
     assert table.loc["finetune", newer].isna().all() and table.loc["from_scratch", newer].notna().all()
     assert table.loc[["finetune", "from_scratch"], list(earlier)].notna().all().all()
-    text = Page(render(runs, [group], datetime.now())).text
+    text = Page(rendered(tmp_path)).text
     assert "Sensitivity at 90 % specificity" in text and "n/a" in text
