@@ -12,7 +12,7 @@ run() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 
 # The paper's networks, smaller: ResNet-18 with a quarter of its channels and a stem of stride 2, a ViT of half the width
 # and a third of the layers, 4 mm voxels.
-resnet="resnet18 encoder.width=16"
+resnet="resnet18 encoder.width=16 encoder.stem_stride=2"
 vit="vit_tiny encoder.width=96 encoder.n_layers=4 encoder.patch_size=[8,8,8]"
 machine="grid=4mm strategy=cpu num_workers=0"
 
