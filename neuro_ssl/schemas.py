@@ -184,6 +184,7 @@ class ReportConfig:
     runs_dir: str = MISSING
     runs: list[str] | None = MISSING
     output: str = MISSING
+    figures: list[str] = MISSING
 
 
 @dataclass

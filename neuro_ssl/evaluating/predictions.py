@@ -33,9 +33,10 @@ from neuro_ssl.evaluating.linear_probe import linear_probe
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.stores import grid_option
 from neuro_ssl.evaluating.targets import Task
-from neuro_ssl.evaluating.training import head_of, option, run_command, trained_run
+from neuro_ssl.evaluating.training import option, run_command, trained_run
 from neuro_ssl.evaluation.baselines import STATISTICS, store_statistics
 from neuro_ssl.evaluation.probes import PROBES, Probe, fit_probe
+from neuro_ssl.tasks.head import head_of
 
 Array = npt.NDArray[np.float64]
 ABOUT = ("scan_id", "subject_id", "session_id", "age_years", "sex", "diagnosis", "site", "scanner")

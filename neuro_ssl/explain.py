@@ -1,0 +1,1 @@
+"""`python -m neuro_ssl.explain`: what an encoder looks at."""
