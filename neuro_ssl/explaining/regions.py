@@ -2,7 +2,7 @@
 
 A map that ignores the region gives it the share of attribution that it has of the brain: enrichment 1. More is no proof
 that anything was learnt there: attribution follows the input's contrast, so that dark ventricles get much of it from
-untrained networks, too. Compare with those, and with the region elsewhere (`moved`).
+untrained networks, too. Compare with those.
 """
 
 from collections.abc import Mapping
@@ -133,17 +133,3 @@ def read_atlas(path: str | Path, grid: Grid) -> dict[str, Mask]:
 def _fraction(labels: npt.NDArray[np.float32]) -> float:
     return float(labels[labels != labels.round()][0])
 
-
-def moved(mask: Mask, brain: Mask, motion: npt.NDArray[np.float64]) -> tuple[Mask, float]:
-    """A region turned and shifted.
-
-    Args:
-        mask: (z, y, x).
-        brain: the same shape.
-        motion: 4×4 matrix between voxel indices of the two places, from where the region goes to where it is.
-
-    Returns:
-        The part of it that is in the brain, and this part's share of the whole.
-    """
-    placed = ndimage.affine_transform(mask.astype(np.float32), motion[:3, :3], motion[:3, 3], order=1) > 0.5
-    return placed & brain, float((placed & brain).sum() / max(1, mask.sum()))

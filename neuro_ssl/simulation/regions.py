@@ -109,8 +109,8 @@ class PlantedCohort:
         Raises:
             InputError: no image of this cohort.
         """
-        path = Path(image_path)
-        scan = self.scans.get(path.relative_to(self.root).as_posix()) if path.is_relative_to(self.root) else None
+        path, root = Path(image_path).resolve(), self.root.resolve()
+        scan = self.scans.get(path.relative_to(root).as_posix()) if path.is_relative_to(root) else None
         if scan is None:
             raise InputError(f"{image_path} is no scan of the simulated cohort in {self.root}")
         return planted_regions(self.atlas, *scan, self.effects)
