@@ -41,11 +41,12 @@ def pca(features: npt.NDArray[np.float64]) -> Projection:
 
 def umap(features: npt.NDArray[np.float64]) -> Projection:
     """UMAP of features (scans, features), with seed 0: the same scans give the same picture on one machine."""
-    from umap import UMAP
-
     with warnings.catch_warnings():
-        # That few scans, or scans far from all others, aren't connected is what the picture shows.
+        # Of Tensorflow, which isn't needed; and that few scans, or scans far from all others, aren't connected, which
+        # is what the picture shows.
         warnings.simplefilter("ignore")
+        from umap import UMAP
+
         found = UMAP(n_neighbors=min(NEIGHBOURS, len(features) - 1), random_state=0, n_jobs=1)
         return Projection(np.asarray(found.fit_transform(features), np.float64), None)
 
