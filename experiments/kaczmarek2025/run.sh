@@ -2,13 +2,13 @@
 # The paper's comparison, at a size for two cores: simulated people, and forty real ones.
 #   bash experiments/kaczmarek2025/run.sh [REAL] [WORK]
 # REAL: folder of real heads (*_T1.nii.gz) with participants.csv (MRID, Age, Sex); without it, simulated people alone.
-# WORK keeps what was made: the same command goes on where it was interrupted, and ends with WORK/runs/report/report.html.
+# WORK keeps what was made (DRY_RUN=1 shows the commands alone): the same command goes on where it was interrupted, and ends with WORK/runs/report/report.html.
 set -euo pipefail
 real=${1:-}
 work=${2:-kaczmarek2025}
 export NEURO_SSL_DATA=$work/data NEURO_SSL_RUNS=$work/runs
 
-run() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+run() { printf '%s\n' "${*@Q}"; [ -n "${DRY_RUN:-}" ] || "$@"; }
 
 # The paper's networks, smaller: ResNet-18 with a quarter of its channels and a stem of stride 2, a ViT of half the width
 # and a third of the layers, 4 mm voxels.
@@ -29,9 +29,11 @@ $pretrain +experiment=kaczmarek2025/simclr_pretrain $paper encoder=$resnet train
 $pretrain +experiment=kaczmarek2025/mae_pretrain $paper encoder=$vit optimizer.learning_rate=0.0005 \
   trainer.max_epochs=60
 $pretrain +experiment=simclr_pretrain encoder=$resnet trainer.max_epochs=40
-weights() { ls -d "$NEURO_SSL_RUNS/$1"-*; }
-encoders="{simclr: $(weights kaczmarek2025_simclr_pretrain), mae: $(weights kaczmarek2025_mae_pretrain), \
-our simclr: $(weights simclr_pretrain)}"
+weights() {
+  if [ -n "${DRY_RUN:-}" ]; then echo "$NEURO_SSL_RUNS/$1-…"; else ls -d "$NEURO_SSL_RUNS/$1"-*; fi
+}
+encoders="{simclr: '$(weights kaczmarek2025_simclr_pretrain)', mae: '$(weights kaczmarek2025_mae_pretrain)', \
+our simclr: '$(weights simclr_pretrain)'}"
 
 common=($machine "encoders=$encoders" "from_scratch=['$resnet','$vit']"
   'protocols=[ridge_probe,logistic_probe,finetune]')
