@@ -1,4 +1,4 @@
-"""`python -m neuro_ssl.report`: every run below `runs_dir`, as one table and one self-contained page."""
+"""`python -m neuro_ssl.report`: runs and evaluations as one self-contained page, with tables and figures beside it."""
 
 from neuro_ssl.config import entry_point
 from neuro_ssl.schemas import ReportConfig
@@ -6,36 +6,29 @@ from neuro_ssl.schemas import ReportConfig
 
 @entry_point("report")
 def main(cfg: ReportConfig) -> None:
-    """Write `report.html`, `results.csv` and `results.md`, and show the table."""
-    from contextlib import ExitStack
+    """Write `report.html`, its tables and figures, and show the tables."""
     from datetime import datetime
     from pathlib import Path
 
     from neuro_ssl.evaluating.record import reopened
-    from neuro_ssl.files import appearing
-    from neuro_ssl.reporting.page import render
-    from neuro_ssl.reporting.runs import NOT_OPENED, read_runs
-    from neuro_ssl.reporting.tables import group_by_task, markdown, tidy_results
+    from neuro_ssl.reporting.page import PAGE, write
+    from neuro_ssl.reporting.run_sections import run_sections
+    from neuro_ssl.reporting.runs import read_directories
+    from neuro_ssl.reporting.sources import find
 
-    runs = read_runs(Path(cfg.runs_dir), cfg.runs)
-    groups = group_by_task(runs.downstream)
-    evaluations = reopened(Path(cfg.runs_dir))
-    page = render(runs, groups, datetime.now().astimezone(), evaluations)
+    found = find(Path(cfg.runs_dir), cfg.runs)
+    sections = run_sections(read_directories(found.runs))
     output = Path(cfg.output)
-    table = markdown(groups) + "".join(f"\n{line}\n" for line in evaluations)
-    with ExitStack() as stack:  # all three are written before one takes its place
-        csv, md, html = (
-            stack.enter_context(appearing(output / name)) for name in ("results.csv", "results.md", "report.html")
-        )
-        tidy_results(groups).to_csv(csv, index=False)
-        md.write_text(table, encoding="utf-8")
-        html.write_text(page, encoding="utf-8")
+    warnings = reopened(Path(cfg.runs_dir))
+    write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)
 
-    print(table)
-    for run in runs.unfinished:
-        what = "left out" if run.reason == NOT_OPENED else "unfinished, left out"
-        print(f"{what}: {run.name} ({run.reason})")
-    print(f"report: {output / 'report.html'}")
+    tables = [text for section in sections for name, text in section.files.items() if name.endswith(".md")]
+    for text in tables:
+        print(text)
+    for line in warnings + [line for section in sections for line in section.warnings]:
+        if not any(line in text for text in tables):
+            print(line)
+    print(f"report: {output / PAGE}")
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ class ReportConfig:
     runs_dir: str = MISSING
     runs: list[str] | None = MISSING
     output: str = MISSING
+    figures: list[str] = MISSING
 
 
 @dataclass

@@ -1,65 +1,42 @@
-"""The page: what the runs say, in one HTML file that needs nothing else to open."""
+"""The page: sections in order, in one HTML file that needs nothing else to open, with tables and figures beside it."""
 
+import shutil
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import jinja2
 import yaml
+from markupsafe import Markup
 
-from neuro_ssl.reporting.comparisons import Comparison, compare
-from neuro_ssl.reporting.figures import (
-    downstream_curves,
-    forest,
-    pretraining_curves,
-    reconstructions,
-    roc,
-    scatter,
-    views,
+from neuro_ssl.errors import InputError
+from neuro_ssl.files import appearing
+from neuro_ssl.reporting.panel import STATIC
+from neuro_ssl.reporting.section import Section
+from neuro_ssl.reporting.tables import format_score, over_seeds
+
+PAGE, FIGURES = "report.html", "figures"
+ORDER = (
+    *("summary", "results", "evaluations", "embeddings", "pretraining", "training", "explanations"),
+    *("made", "reading"),
 )
-from neuro_ssl.reporting.panel import Panel
-from neuro_ssl.reporting.runs import NOT_OPENED, Runs
-from neuro_ssl.reporting.tables import DETAILS, PAPER, Row, TaskGroup, format_score, leaking, reopened, task_rows
-
-FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
 
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of one task on one dataset."""
-
-    group: TaskGroup
-    rows: list[Row]
-    comparisons: list[Comparison]
-    forest: Panel
-    predictions: list[Panel]
-    curves: list[Panel]
-
-
-def render(runs: Runs, groups: list[TaskGroup], made: datetime, more_warnings: Sequence[str] = ()) -> str:
+def render(sections: Sequence[Section], made: datetime, warnings: Sequence[str] = ()) -> str:
     """The whole page.
 
     Args:
-        runs: all runs of the report.
-        groups: the downstream ones by task, see `group_by_task`.
+        sections: in any order; those without content are simply not there.
         made: date on the page.
-        more_warnings: shown above all others.
+        warnings: shown above those of the sections.
 
     Returns:
         HTML.
     """
-    sections = [
-        Section(
-            group,
-            task_rows(group),
-            compare(group),
-            forest(group),
-            [roc(group)] if group.kind == "classification" else [scatter(group, run) for run in group.runs],
-            downstream_curves(group),
-        )
-        for group in groups
-    ]
-    finished = runs.finished
+    sections = sorted(sections, key=lambda section: ORDER.index(section.name))
+    name_apart(sections)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neuro_ssl.reporting", "templates"),
         autoescape=True,
@@ -68,41 +45,57 @@ def render(runs: Runs, groups: list[TaskGroup], made: datetime, more_warnings: S
         lstrip_blocks=True,
     )
     environment.filters["score"] = format_score
+    environment.filters["seeds"] = over_seeds
     environment.filters["yaml"] = lambda node: yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
     environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment.get_template("page.html.j2").render(
         made=made,
-        warnings=[*more_warnings, *warnings(runs, groups)],
-        simulated=sorted({run.info.dataset.cohort for run in finished if run.info.dataset.simulated}),
         sections=sections,
-        details=DETAILS,
-        paper=PAPER,
-        several_datasets=len({group.dataset.key for group in groups}) > 1,
-        pretraining_curves=pretraining_curves(runs.pretraining) if runs.pretraining else [],
-        views=[(run, views(run), reconstructions(run)) for run in runs.pretraining],
-        runs=finished,
-        datasets=list({run.info.dataset.key: run.info.dataset for run in finished}.values()),
+        parts=[Markup(environment.get_template(f"{s.name}.html.j2").render(s.content)) for s in sections],
+        warnings=[*warnings, *(line for section in sections for line in section.warnings)],
+        simulated=sorted({cohort for section in sections for cohort in section.simulated}),
+        sources=[words for section in sections for words in section.sources],
     )
 
 
-def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
-    """What a reader must know before reading a number, apart from data being simulated."""
-    lines = leaking(groups) + reopened(groups)
-    few: dict[int, list[str]] = {}
-    for group in groups:
-        few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(group.title)
-    for n, titles in few.items():
-        if n < FEW_SUBJECTS:
-            lines.append(
-                f"Only {n} test subjects for {', '.join(titles)}: the intervals are rough, and only large differences "
-                "can show."
-            )
-    for run in runs.unfinished:
-        if run.reason == NOT_OPENED:
-            lines.append(f"Left out: {run.name} ({run.reason}). Its command without -m, with open_test=true, tests it.")
-        else:
-            lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
-    if dirty := [run.info.name for run in runs.finished if run.info.dirty]:
-        which = f"all {len(dirty)} runs" if len(dirty) == len(runs.finished) else ", ".join(dirty)
-        lines.append(f"Trained with uncommitted changes, so that the commit doesn't identify the code: {which}.")
-    return lines
+def write(
+    output: Path, sections: Sequence[Section], made: datetime, formats: Sequence[str], warnings: Sequence[str] = ()
+) -> None:
+    """Write the page, its tables and its figures into a folder; those of an earlier report go.
+
+    Args:
+        output: the folder.
+        sections: see `render`.
+        made: date on the page.
+        formats: of the figures: any of `panel.STATIC`.
+        warnings: see `render`.
+
+    Raises:
+        InputError: another format, or a file cannot be written.
+    """
+    if unknown := sorted(set(formats) - set(STATIC)):
+        raise InputError(f"figures=[{', '.join(unknown)}]: not among {', '.join(STATIC)}")
+    page = render(sections, made, warnings)
+    files = {name: text for section in sections for name, text in section.files.items()} | {PAGE: page}
+    with ExitStack() as stack:  # all are written before one takes its place
+        for name, text in files.items():
+            stack.enter_context(appearing(output / name)).write_text(text, encoding="utf-8")
+    complete, new = output / FIGURES, output / f".{FIGURES}"
+    shutil.rmtree(new, ignore_errors=True)  # of a report that was interrupted
+    for section in sections:
+        for panel in section.panels:
+            panel.write(new, formats)
+    if complete.exists():
+        shutil.rmtree(complete)
+    if new.exists():
+        new.rename(complete)
+
+
+def name_apart(sections: Sequence[Section]) -> None:
+    """Number the later ones of figures that have one name: `sex-ixi-roc-2`."""
+    seen: Counter[str] = Counter()
+    for section in sections:
+        for panel in section.panels:
+            seen[panel.name] += 1
+            if seen[panel.name] > 1:
+                panel.name = f"{panel.name}-{seen[panel.name]}"

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.reporting.records import Results, RunInfo
+from neuro_ssl.reporting.sources import find
 
 FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
@@ -92,24 +93,20 @@ class Runs:
 
 
 def read_runs(runs_dir: Path, names: list[str] | None = None) -> Runs:
-    """Read every run below `runs_dir`, or the named ones.
-
-    Args:
-        runs_dir: holds run directories, at any depth.
-        names: run directories relative to `runs_dir`.
+    """Read every run below `runs_dir`, or the named ones, see `sources.find`.
 
     Raises:
-        InputError: there is no run, a named run does not exist, or a file is not what it should be.
+        InputError: there is no run, a named one does not exist, or a file is not what it should be.
     """
-    if names is None:
-        paths = sorted(file.parent for file in runs_dir.rglob("run.yaml"))
-        if not paths:
-            raise InputError(f"{runs_dir}: no runs here; train first (python -m neuro_ssl.train) or set runs_dir")
-    else:
-        paths = [runs_dir / name for name in names]
-        for path in paths:
-            if not (path / "run.yaml").is_file():
-                raise InputError(f"{path}: not a run directory (no run.yaml); check runs=")
+    return read_directories(find(runs_dir, names).runs)
+
+
+def read_directories(paths: Sequence[Path]) -> Runs:
+    """Read the runs in these directories.
+
+    Raises:
+        InputError: a file is not what it should be.
+    """
     runs = [run for path in paths for run in _read_run(path)]
     return Runs(
         [run for run in runs if isinstance(run, PretrainingRun)],

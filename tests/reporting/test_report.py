@@ -8,9 +8,11 @@ import yaml
 from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.evaluation.metrics import METRICS
+from neuro_ssl.reporting.models import group_by_task
 from neuro_ssl.reporting.page import render
+from neuro_ssl.reporting.run_sections import run_sections
 from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import group_by_task, tidy_results
+from neuro_ssl.reporting.tidy import tidy_results
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -39,6 +41,10 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def rendered(runs_dir):
+    return render(run_sections(read_runs(runs_dir)), datetime.now())
+
+
 @pytest.fixture
 def runs_dir(tmp_path):
     write_runs(tmp_path)
@@ -58,7 +64,8 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
     assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
-    assert sorted(f.name for f in output.iterdir()) == ["report.html", "results.csv", "results.md"]
+    tables = ["comparisons.csv", "results.csv", "results.md", "results.tex"]
+    assert sorted(f.name for f in output.iterdir()) == sorted(["figures", "report.html", *tables])
 
     text = (output / "report.html").read_text()
     page = Page(text)
@@ -66,8 +73,9 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     links = [value for _, a in page.attributes for key, value in a.items() if key in ("src", "href", "xlink:href")]
     assert all(link.startswith(("data:", "#")) for link in links)
     assert "@import" not in text
-    # 2 tasks: scores, curves of 2 metrics each; 4 scatters, 1 ROC; 3 pretraining curves, views of 3 scans
-    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 4 + 1 + 3 + 3
+    # 2 tasks: scores, curves of 2 metrics each; 2 figures of 4 models' ages, 3 of all models' sex; 3 pretraining
+    # curves, views of 3 scans
+    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 2 * 4 + 3 + 3 + 3
     ids = [a["id"] for _, a in page.attributes if "id" in a]
     assert len(set(ids)) == len(ids)
     images = [a for tag, a in page.attributes if tag == "svg"]
@@ -105,8 +113,7 @@ def test_real_data_few_subjects_and_dirty_code(tmp_path):
         tasks=("sex",),
         quality={("finetune", "pretrained"): (0, 1)},
     )
-    runs = read_runs(tmp_path)
-    page = Page(render(runs, group_by_task(runs.downstream), datetime.now()))
+    page = Page(rendered(tmp_path))
     assert "simulated" not in page.text.replace("data/stores/simulated-4mm-1f2e3d4c", "")
     assert "Only 12 test subjects for Sex" in page.text
     assert "uncommitted changes, so that the commit doesn't identify the code: all 2 runs" in page.text
@@ -116,7 +123,7 @@ def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
     write_runs(tmp_path, tasks=())
     file = next(tmp_path.glob("*/run.yaml"))
     file.write_text(file.read_text().replace("cohort: simulated", "cohort: <b>x"))
-    text = render(read_runs(tmp_path), [], datetime.now())
+    text = rendered(tmp_path)
     assert "<b>x" not in text
     assert "These data are simulated: cohort <b>x" in Page(text).text
     assert "Example views" in text
@@ -124,7 +131,7 @@ def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
 
 def test_an_empty_runs_directory_is_one_line(tmp_path, command, capsys):
     with pytest.raises(SystemExit):
-        command("report", f"runs_dir={tmp_path}")
+        command("report", f"runs_dir={tmp_path}", "figures=[]")
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}: no runs here")
     assert error.count("\n") == 1
@@ -140,7 +147,7 @@ def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
     }.items():
         file = tmp_path / f"sex-{protocol}-0" / "results.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"leakage": leakage}))
-    command("report", f"runs_dir={tmp_path}")
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
     lines = [
         "Sex, Fine-tuned (sex-finetune-pretrained-0): leakage, allowed knowingly: 3 test subjects were trained on.",
         "Sex, From scratch (sex-from_scratch-untrained-0): leakage unknown: the weights don't say whom they were",
@@ -159,8 +166,7 @@ def test_labels_behind_the_weights_are_named(tmp_path):
     write_runs(tmp_path)
     file = tmp_path / "age-finetune-pretrained-0" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"covariates": ["age_years"]}))
-    runs = read_runs(tmp_path)
-    text = Page(render(runs, group_by_task(runs.downstream), datetime(2025, 1, 2, 3, 4))).text
+    text = Page(rendered(tmp_path)).text
     assert text.count(f"{PRETRAINING} (labels: age_years)") == 1
 
 
@@ -200,7 +206,7 @@ def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohor
     write_runs(tmp_path, simulated=False, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1)})
     reference = {"cohort": cohort, "metric": "auroc", "fine_tuned": 0.929, "from_scratch": 0.869}
     edit_results(tmp_path / "sex-finetune-pretrained-0", reference=reference)
-    command("report", f"runs_dir={tmp_path}")
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
     lines = (tmp_path / "report" / "results.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     for cell, how, value in ((cells[-2], "fine-tuned SimCLR", "0.93"), (cells[-1], "from scratch", "0.87")):
@@ -224,13 +230,12 @@ def test_runs_of_an_earlier_version_lack_the_newer_scores(tmp_path):
     for part in (results, results["baseline"]):
         part["scores"] = {name: part["scores"][name] for name in earlier}
     file.write_text(json.dumps(results))
-    runs = read_runs(tmp_path)
-    (group,) = group_by_task(runs.downstream)
+    (group,) = group_by_task(read_runs(tmp_path).downstream)
     tidy = tidy_results([group])
     table = tidy[tidy["protocol"] != "baseline"].pivot(index="protocol", columns="metric", values="value")
     assert set(table) == set(METRICS["classification"])
     newer = [name for name in table if name not in earlier]
     assert table.loc["finetune", newer].isna().all() and table.loc["from_scratch", newer].notna().all()
     assert table.loc[["finetune", "from_scratch"], list(earlier)].notna().all().all()
-    text = Page(render(runs, [group], datetime.now())).text
+    text = Page(rendered(tmp_path)).text
     assert "Sensitivity at 90 % specificity" in text and "n/a" in text

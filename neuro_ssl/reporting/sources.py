@@ -1,0 +1,58 @@
+"""What a report is made from: the directories of runs, evaluations and explanations that its command names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from neuro_ssl.errors import InputError
+
+RECORDS = ("run.yaml", "evaluation.yaml", "explanation.yaml")  # each kind of directory has its own
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Directories, each once, in the order of their names.
+
+    Attributes:
+        runs: with a `run.yaml`.
+        evaluations: with an `evaluation.yaml`: the `results-…` of an evaluation's folder.
+        explanations: with an `explanation.yaml`.
+    """
+
+    runs: list[Path]
+    evaluations: list[Path]
+    explanations: list[Path]
+
+
+def find(runs_dir: Path, names: Sequence[str] | None = None) -> Sources:
+    """All that lies below `runs_dir`, or below the named folders.
+
+    Args:
+        runs_dir: holds runs, evaluations and explanations, at any depth.
+        names: paths, relative to `runs_dir` or to the working directory, or patterns such as `finetune-*`: of a run, an
+            evaluation or one of its results, an explanation, a sweep, or a folder of such.
+
+    Raises:
+        InputError: there is nothing, or one of the names is of nothing.
+    """
+    if names is None:
+        folders = [runs_dir]
+        if not any(next(runs_dir.rglob(record), None) for record in RECORDS):
+            raise InputError(f"{runs_dir}: no runs here; train first (python -m neuro_ssl.train) or set runs_dir")
+    else:
+        folders = [folder for name in names for folder in _named(runs_dir, name)]
+    return Sources(*(sorted({file.parent for folder in folders for file in folder.rglob(r)}) for r in RECORDS))
+
+
+def _named(runs_dir: Path, name: str) -> list[Path]:
+    """The folders that a name stands for."""
+    for place in (runs_dir, Path()):
+        folders = [place / name] if Path(name).is_absolute() or (place / name).exists() else list(place.glob(name))
+        found = [folder for folder in folders if any(next(folder.rglob(record), None) for record in RECORDS)]
+        if found:
+            return found
+    there = sorted({file.parent.relative_to(runs_dir).as_posix() for r in RECORDS for file in runs_dir.rglob(r)})
+    like = get_close_matches(name, there, n=5, cutoff=0.4) or there[:5]
+    known = f"of {len(there)} in {runs_dir}: {', '.join(like)}" if there else f"{runs_dir} has none"
+    raise InputError(f"runs={name}: no run, evaluation, explanation or sweep of that name; {known}")
