@@ -132,4 +132,3 @@ def read_atlas(path: str | Path, grid: Grid) -> dict[str, Mask]:
 
 def _fraction(labels: npt.NDArray[np.float32]) -> float:
     return float(labels[labels != labels.round()][0])
-
