@@ -14,12 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from planted import Cohort
+from cohorts import Cohort
 
-from neuro_ssl.explaining.models import ExplainedModel
 from neuro_ssl.preprocessing.pipeline import Preprocessing
 from neuro_ssl.simulation.image import simulate_scan
-from neuro_ssl.simulation.regions import PlantedCohort
 from neuro_ssl.views.intensity import normalise
 
 YEARS = 20
@@ -84,13 +82,12 @@ def main():
     print("| cohort | what is changed | mean change of the output | SD over heads | heads |\n|---|---|---|---|---|")
     for name in arguments.cohorts:
         change, chosen, unit = CHANGES[name]
-        planted = PlantedCohort.open(arguments.work / "data" / name)
         cohort = Cohort(arguments.work, name, n_scans=1)
+        planted, model = cohort.planted, cohort.trained
         manifest = cohort.store.manifest
         images = manifest["image_path"][manifest["split"] == "test"]
         test = {Path(path).resolve().relative_to(planted.root.resolve()).as_posix() for path in images}
         subjects = [s for image, (s, _) in planted.scans.items() if image in test and chosen(s)][: arguments.heads]
-        model = ExplainedModel.of(cohort.weights).build(None)
         prepare = Preprocessing.of(cohort.store.grid, cohort.store.info["preprocessing"])
         changes = []
         for subject in subjects:
@@ -99,7 +96,8 @@ def main():
             changes.append({what: output(model, prepare, planted, *as_) - before for what, as_ in after.items()})
         for what in changes[0]:
             values = np.array([one[what] for one in changes])
-            print(f"| {name} | {what} | {values.mean():+.2f} {unit} | {values.std(ddof=1):.2f} | {len(values)} |", flush=True)
+            cells = (name, what, f"{values.mean():+.2f} {unit}", f"{values.std(ddof=1):.2f}", len(values))
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shares by hand, places of masks by geometry, and planted effects under the maps of a trained and an untrained model."""
+"""Shares by hand, places by geometry, and planted effects under the maps of a trained and an untrained model."""
 
 import nibabel as nib
 import numpy as np
