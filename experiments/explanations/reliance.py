@@ -1,6 +1,6 @@
 """What the trained networks in fact go by: their outputs for the same heads with one planted effect changed.
 
-    python experiments/explanations/reliance.py WORK [--heads 20]
+    python experiments/explanations/reliance.py WORK [--heads 10]
 
 Test subjects of the cohorts are simulated again, position, scanner and noise included, once as they are and once with
 more of one effect; the change of the output is that effect's doing alone. Against it the attribution is to be held.
@@ -75,7 +75,7 @@ def output(model, prepare, planted, subject, effects):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
-    parser.add_argument("--heads", type=int, default=20)
+    parser.add_argument("--heads", type=int, default=10)
     parser.add_argument("--cohorts", nargs="+", default=list(CHANGES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
