@@ -11,7 +11,7 @@ from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.projections import MIN_SCANS, PROJECTIONS, UMAP_EXTRA, choose
 from neuro_ssl.reporting.section import Section
 
-MAX_POINTED = 12_000  # points of the section that say what they are; 3 MB of the page
+MAX_POINTED = 12_000  # points of the section that say what they are; 4 MB of the page
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ def test_what_an_encoder_was_trained_on_is_hollow_and_said(tmp_path):
     for row, n_hollow in zip(cells_of(panel), (5, 0, 0), strict=True):
         hollow = [line for line in row[1].lines if line.get_markerfacecolor() == "none"]
         assert sum(len(line.get_xdata()) for line in hollow) == n_hollow
+    assert "Hollow: scans or persons that the encoder was trained on" in panel.caption
     assert len(section.warnings) == 2 and section.simulated == ["own"]
     assert "ours was trained on 5 of these 12 scans" in section.warnings[0]
     assert "theirs doesn't say whom it was trained on" in section.warnings[1]
