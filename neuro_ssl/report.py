@@ -11,6 +11,7 @@ def main(cfg: ReportConfig) -> None:
     from pathlib import Path
 
     from neuro_ssl.evaluating.record import reopened
+    from neuro_ssl.reporting.embeddings import embedding_sections
     from neuro_ssl.reporting.page import PAGE, write
     from neuro_ssl.reporting.run_sections import run_sections
     from neuro_ssl.reporting.runs import read_directories
@@ -18,6 +19,7 @@ def main(cfg: ReportConfig) -> None:
 
     found = find(Path(cfg.runs_dir), cfg.runs)
     sections = run_sections(read_directories(found.runs))
+    sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
     output = Path(cfg.output)
     warnings = reopened(Path(cfg.runs_dir))
     write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)
@@ -27,7 +29,7 @@ def main(cfg: ReportConfig) -> None:
         print(text)
     for line in warnings + [line for section in sections for line in section.warnings]:
         if not any(line in text for text in tables):
-            print(line)
+            print(line.partition("\n")[0])
     print(f"report: {output / PAGE}")
 
 

@@ -210,6 +210,8 @@ class ReportConfig:
     runs: list[str] | None = MISSING
     output: str = MISSING
     figures: list[str] = MISSING
+    embeddings: list[str] = MISSING
+    projections: list[str] | None = MISSING
 
 
 @dataclass

@@ -17,6 +17,7 @@ from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.models import Model, common_scans
 from neuro_ssl.evaluation.probes import fit_probe
+from neuro_ssl.reporting.encoded import of_evaluations
 from neuro_ssl.views.intensity import standardise
 
 VOLUME = "brain volume + intensity quantiles"
@@ -45,7 +46,7 @@ def manifest(cohort):
 
 
 def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is_there(
-    arguments, manifest, tmp_path, command, capsys
+    arguments, manifest, cohort, tmp_path, command, capsys
 ):
     command("evaluate", *arguments, "protocols=[ridge_probe,logistic_probe,knn_probe,linear_probe]")
     folder = the_results(tmp_path)
@@ -101,6 +102,20 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     reliability = pd.read_csv(folder / "reliability.csv")
     assert {VOLUME, "ours"} <= set(reliability["model"]) and (reliability["n_pairs"] >= 5).all()
     assert (folder / "calibration.csv").exists() and (folder / "age_gap.csv").exists()
+
+    features = pd.read_parquet(folder / "features.parquet")
+    held_out = manifest[manifest["split"] != "train"]
+    assert features["model"].unique().tolist() == [VOLUME, "untrained resnet18", "ours"]
+    ours = features[features["model"] == "ours"].set_index("scan_id")
+    assert sorted(ours.index) == sorted(held_out["scan_id"]) and (ours["n_held_out"] == len(held_out)).all()
+    assert ours.loc[held_out["scan_id"], "split"].tolist() == held_out["split"].tolist()
+    (file,) = (cohort / "features" / "own").glob("*-simclr_pretrain-*")
+    embedded = pd.read_parquet(file).set_index("scan_id").loc[ours.index]
+    np.testing.assert_array_equal(np.stack(ours["features"]), embedded[[f"f{i}" for i in range(64)]])
+    assert ours["age_years"].equals(embedded["age_years"])
+    (shown,) = of_evaluations([folder])  # as the report reads them
+    assert [encoded.name for encoded in shown.encoders] == features["model"].unique().tolist()
+    assert shown.simulated and len(shown.scans) == len(held_out)
 
     text = (folder / "results.md").read_text()
     assert text in capsys.readouterr().out
