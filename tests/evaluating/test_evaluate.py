@@ -16,7 +16,9 @@ from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.models import Model, common_scans
+from neuro_ssl.evaluating.training import is_of_evaluation
 from neuro_ssl.evaluation.probes import fit_probe
+from neuro_ssl.reporting.encoded import of_evaluations
 from neuro_ssl.views.intensity import standardise
 
 VOLUME = "brain volume + intensity quantiles"
@@ -112,6 +114,9 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     embedded = pd.read_parquet(file).set_index("scan_id").loc[ours.index]
     np.testing.assert_array_equal(np.stack(ours["features"]), embedded[[f"f{i}" for i in range(64)]])
     assert ours["age_years"].equals(embedded["age_years"])
+    (shown,) = of_evaluations([folder])  # as the report reads them
+    assert [encoded.name for encoded in shown.encoders] == features["model"].unique().tolist()
+    assert shown.simulated and len(shown.scans) == len(held_out)
 
     text = (folder / "results.md").read_text()
     assert text in capsys.readouterr().out
@@ -212,6 +217,7 @@ def test_what_is_trained_for_a_task_is_trained_by_the_train_command(
     command("evaluate", *arguments, *more, f"test_sets={test_sets}")
     rows = pd.read_parquet(the_results(tmp_path) / "predictions.parquet").query("protocol == 'finetune'")
     (run,) = tmp_path.glob("finetune-brain_age-*")
+    assert is_of_evaluation(yaml.safe_load((run / "run.yaml").read_text())["command"])
     made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")["prediction"]
     own = rows[rows["test_set"] == "test"].set_index("scan_id")
     np.testing.assert_array_equal(own["prediction"], made.loc[own.index])
