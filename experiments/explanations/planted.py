@@ -130,7 +130,7 @@ def main():
     table["cell"] = [f"{row.enrichment:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples()]
     for (name, smoothing_mm), part in table.groupby(["cohort", "smoothing_mm"], sort=False):
         print(f"\n{name}, maps smoothed by {smoothing_mm} mm\n")
-        wide = part.pivot(index=["method", "network", "n_scans"], columns="region", values="cell").fillna("")
+        wide = part.pivot(index=["method", "network"], columns="region", values="cell").fillna("")
         wide = wide.reset_index().sort_values("method", kind="stable")
         for cells in (wide.columns, ["---"] * wide.shape[1], *wide.to_numpy()):
             print(f"| {' | '.join(map(str, cells))} |")

@@ -17,6 +17,7 @@ import torch
 from cohorts import Cohort
 
 from neuro_ssl.preprocessing.pipeline import Preprocessing
+from neuro_ssl.simulation.effects import TEACHING
 from neuro_ssl.simulation.image import simulate_scan
 from neuro_ssl.views.intensity import normalise
 
@@ -39,6 +40,14 @@ def ageing(subject, effects):
     }
 
 
+def ageing_of_the_cortex(subject, effects):
+    """Where ventricles don't age: as `ageing`, and with the ventricles that people of this age have elsewhere."""
+    return {
+        "ventricles as of their age": (subject, replace(effects, ventricle_mm=TEACHING.ventricle_mm)),
+        f"cortex {YEARS} years older": (older(subject), effects),
+    }
+
+
 def illness(subject, effects):
     ill = replace(subject, diagnosis="AD")
     temporal = replace(effects, alzheimers_ventricle_mm=0.0)
@@ -56,7 +65,7 @@ def stroke(subject, effects):
 
 CHANGES = {
     "lifespan": (ageing, lambda s: s.sessions[0].age_years < 65, "years"),
-    "cortical": (ageing, lambda s: s.sessions[0].age_years < 65, "years"),
+    "cortical": (ageing_of_the_cortex, lambda s: s.sessions[0].age_years < 65, "years"),
     "memory": (illness, lambda s: s.diagnosis == "CN", "logit"),
     "stroke": (stroke, lambda s: s.nihss < 15, "points"),
 }
