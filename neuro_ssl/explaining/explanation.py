@@ -29,7 +29,7 @@ from neuro_ssl.data.splits import persons
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.embedding import weights_hash
 from neuro_ssl.errors import InputError
-from neuro_ssl.explaining.methods import Method
+from neuro_ssl.explaining.method import Method
 from neuro_ssl.explaining.models import ExplainedModel
 from neuro_ssl.explaining.output import Explained
 
