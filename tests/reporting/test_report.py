@@ -229,6 +229,9 @@ def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohor
     page = Page((tmp_path / "report" / "report.html").read_text())
     assert f"Paper (fine-tuned SimCLR, {cohort.upper()}): on {whose} (dotted)." in page.text
     assert "on their own test scans, not on these" in page.text
+    tips = [a["data-tip"] for _, a in page.attributes if "data-tip" in a]
+    assert f"paper, test scans of {cohort.upper()}: 0.929" in tips  # on the curve of the validation score
+    assert not any("cohort/sub-" in tip for tip in tips)
     table = pd.read_csv(tmp_path / "report" / "results.csv").set_index("protocol")
     assert table.loc["paper_from_scratch", "value"] == 0.869
     assert pd.isna(table.loc["paper_finetune", ["low", "high"]]).all()
