@@ -211,6 +211,10 @@ def _interactive(text: str, noted: Sequence[tuple[Note, npt.NDArray[np.float64]]
         del root.attrib[size]
     svg = ElementTree.tostring(root, encoding="unicode")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # A third of its size: names that nothing refers to, and the indentation.
+    named = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in named else "", svg)
+    svg = re.sub(r">\s+<", "><", svg)
     return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
