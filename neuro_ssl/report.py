@@ -12,6 +12,8 @@ def main(cfg: ReportConfig) -> None:
 
     from neuro_ssl.evaluating.record import reopened
     from neuro_ssl.reporting.embeddings import embedding_sections
+    from neuro_ssl.reporting.evaluation_section import evaluation_section
+    from neuro_ssl.reporting.evaluations import read_evaluations
     from neuro_ssl.reporting.page import PAGE, write
     from neuro_ssl.reporting.run_sections import run_sections
     from neuro_ssl.reporting.runs import read_directories
@@ -19,9 +21,11 @@ def main(cfg: ReportConfig) -> None:
 
     found = find(Path(cfg.runs_dir), cfg.runs)
     sections = run_sections(read_directories(found.runs))
+    sections += evaluation_section(read_evaluations(found.evaluations, every=cfg.runs is not None))
     sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
     output = Path(cfg.output)
-    warnings = reopened(Path(cfg.runs_dir))
+    judged = [Path(cfg.runs_dir)] if cfg.runs is None else sorted({path.parent for path in found.evaluations})
+    warnings = [line for folder in judged for line in reopened(folder)]
     write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)
 
     tables = [text for section in sections for name, text in section.files.items() if name.endswith(".md")]
