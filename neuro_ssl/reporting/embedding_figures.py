@@ -42,17 +42,19 @@ def colourings(scans: pd.DataFrame) -> list[str]:
 
 
 @mpl.rc_context(STYLE)
-def embedding(scan_set: ScanSet, kind: str, projections: Sequence[Projection], *, pointed: bool) -> Panel:
-    """All encoders' projections of the same scans.
+def embedding(
+    scan_set: ScanSet, kind: str, encoders: Sequence[Encoded], projections: Sequence[Projection], *, pointed: bool
+) -> Panel:
+    """Encoders' projections of the same scans.
 
     Args:
         scan_set: what is shown.
         kind: a key of `projections.PROJECTIONS`.
-        projections: of each encoder.
+        encoders: of the scan set, those of this figure.
+        projections: of each of them.
         pointed: whether points say what they are; else they are drawn as pictures.
     """
     columns = colourings(scan_set.scans) or [""]
-    encoders = scan_set.encoders
     n_rows = len(encoders)
     figure = Figure(figsize=(0.55 + 2.0 * len(columns), 0.9 + 2.0 * n_rows), layout="constrained")
     grid = figure.subplots(n_rows, len(columns), squeeze=False)

@@ -63,13 +63,20 @@ def of_evaluations(results: Sequence[Path]) -> list[ScanSet]:
 
     Args:
         results: directories with an `evaluation.yaml`; unfinished ones are passed over.
+
+    Raises:
+        InputError: a file of features is damaged.
     """
     sets: dict[str, ScanSet] = {}
     for folder in results:
         record = yaml.safe_load((folder / "evaluation.yaml").read_text(encoding="utf-8"))
         if not record.get("finished") or not (folder / "features.parquet").is_file():
             continue
-        table = pd.read_parquet(folder / "features.parquet")
+        try:
+            table = pd.read_parquet(folder / "features.parquet")
+        except (OSError, ValueError) as error:  # pyarrow's errors are of these
+            remedy = "delete it to report without it"
+            raise InputError(f"{folder / 'features.parquet'}: unreadable ({error}); {remedy}") from error
         for (cohort, model), rows in table.groupby(["cohort", "model"], sort=False):
             rows = rows.reset_index(drop=True)
             features = np.stack(rows["features"].tolist()).astype(np.float64)

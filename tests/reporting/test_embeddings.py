@@ -196,6 +196,20 @@ def test_points_that_are_too_many_for_the_page_are_pictures(tmp_path, monkeypatc
     assert "data-tip" not in section.panels[0].html and "<image" in section.panels[0].html
 
 
+def test_many_encoders_are_several_figures(tmp_path):
+    models = {f"encoder {k}": ("pretrained", features_of(k)) for k in range(8)}
+    (section,) = embedding_sections([evaluation(tmp_path / "results-1", models)], projections=["pca"])
+    names = [row[0].get_ylabel().split("\nPC")[0] for panel in section.panels for row in cells_of(panel)]
+    assert names == list(models) and len(section.panels) == 2
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    folder = evaluation(tmp_path / "results-1", {"ours": ("pretrained", features_of(0))})
+    (folder / "features.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"results-1/features.parquet: unreadable \("):
+        embedding_sections([folder], projections=["pca"])
+
+
 def test_a_collapsed_encoder_is_one_point_and_no_error(tmp_path):
     folder = evaluation(tmp_path / "results-1", {"collapsed": ("pretrained", np.ones((N, 4), np.float32))})
     (section,) = embedding_sections([folder], projections=["pca"])
