@@ -13,7 +13,7 @@ from neuro_ssl.reporting.latex import PREAMBLE, latex_table
 from neuro_ssl.reporting.panel import file_name
 from neuro_ssl.reporting.tables import padded
 
-ROWS = 40  # of a LaTeX table, which doesn't break across pages
+ROWS = 20  # of a LaTeX table, which doesn't break across pages
 INTERVALS = "95 % intervals over people in brackets; signs and p values as explained in the report."
 _SIGN = re.compile(rf"^({'|'.join(SIGNS.values())}) ")
 
@@ -73,7 +73,7 @@ def _padded(table: Table) -> str:
 
 def _latex(table: Table, label: str) -> str:
     # Signs are not in every font; the words beside them say the same.
-    rows = [[_SIGN.sub("", cell.plain) for cell in row] for row in table.rows]
+    rows = [[_SIGN.sub("", f"{cell.text}\n{cell.small}").strip() for cell in row] for row in table.rows]
     parts = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
     return "\n".join(
         latex_table(

@@ -141,10 +141,11 @@ def test_figures_say_the_numbers_of_the_tables(section, results):
 def test_tables_beside_the_page(section, results):
     scores = pd.read_csv(results / "scores.csv")
     line = scores[scores["metric"].eq("mae") & scores["model"].eq("ours") & scores["protocol"].eq("finetune")].iloc[0]
-    text = f"{line['value']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
+    text, interval = f"{line['value']:.2f}", f"[{line['low']:.2f}, {line['high']:.2f}]"
     row = next(row for row in section.files["evaluations.md"].splitlines() if "| ours" in row and "fine-tuned" in row)
-    assert text in row
+    assert f"{text} {interval}" in row
     assert text in section.files["evaluations.tex"]
+    assert interval[1:] in section.files["evaluations.tex"]  # the bracket is escaped
     assert not {"▲", "▼", "○"} & set(section.files["evaluations.tex"])
     written = results.parent / "check.csv"
     written.write_text(section.files["evaluation_scores.csv"])
