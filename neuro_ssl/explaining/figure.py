@@ -1,5 +1,6 @@
 """The picture of a mean map, as slices through the scans' mean, by nilearn."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -50,9 +51,22 @@ def draw(
         note: below the slices.
         signed: whether attributions may be negative.
     """
-    brain, attribution = (_fine(volume, grid) for volume in (background, mean))
+    with warnings.catch_warnings():  # nilearn's, of a map that is 0 everywhere, which `making` tells of
+        warnings.filterwarnings("ignore", message="Resampling binary images|empty mask")
+        return _draw(_fine(background, grid), _fine(mean, grid), grid.spacing_mm, title, label, note, signed)
+
+
+def _draw(
+    brain: nib.Nifti1Image,
+    attribution: nib.Nifti1Image,
+    spacing_mm: float,
+    title: str,
+    label: str,
+    note: str,
+    signed: bool,
+) -> Figure:
     inside = ndimage.binary_fill_holes(brain.get_fdata() > EDGE)
-    smooth = image.smooth_img(attribution, max(SMOOTHING_MM, grid.spacing_mm)).get_fdata() * inside
+    smooth = image.smooth_img(attribution, max(SMOOTHING_MM, spacing_mm)).get_fdata() * inside
     limit = float(np.percentile(np.abs(smooth[inside]), PERCENTILE)) or 1.0
     attribution = image.new_img_like(brain, smooth)
     brain = image.new_img_like(brain, brain.get_fdata() * inside)
