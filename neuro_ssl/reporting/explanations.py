@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from neuro_ssl.errors import InputError
 from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.viewer_volumes import FINEST_MM, viewer_volumes
+from neuro_ssl.reporting.viewer_volumes import FINEST_MM, SMOOTHING_MM, viewer_volumes
 
 BUDGET_BYTES = 5_000_000  # of figures and volumes in a page, which is to stay below 15 MB: NiiVue alone takes 2.3
 # Parts of matplotlib's maps, weak to strong, without the colours that vanish on a grey brain.
@@ -31,12 +31,19 @@ METHODS = {
 }
 
 
+class SanityCheck(BaseModel):
+    """How much maps are like those of an untrained network, see `explaining.sanity`."""
+
+    likeness: dict[str, float]
+
+
 class Explanation(BaseModel):
     """Content of `explanation.yaml`."""
 
     method: str
     settings: dict[str, Any]
     output: str
+    unit: str
     signed: bool
     run: str
     weights: str
@@ -44,9 +51,11 @@ class Explanation(BaseModel):
     cohort: str
     simulated: bool
     grid: str
-    split: str | None
+    split: str
     n_scans: int
     n_subjects: int
+    completeness_error: float | None
+    sanity_check: SanityCheck | None
     command: str
     versions: dict[str, str]
     commit: str | None
@@ -62,8 +71,8 @@ class Explanation(BaseModel):
         """The scans, in words."""
         scans = f"{self.n_scans} scan{'s' if self.n_scans > 1 else ''}"
         people = f"{self.n_subjects} {'people' if self.n_subjects > 1 else 'person'}"
-        split = f", split {self.split}" if self.split else ""
-        return f"{scans} of {people} (cohort {self.cohort}{', simulated' if self.simulated else ''}{split})"
+        simulated = ", simulated" if self.simulated and "simulated" not in self.cohort else ""
+        return f"{scans} of {people} (cohort {self.cohort}{simulated}, split {self.split}, grid {self.grid})"
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -123,6 +132,7 @@ def explanation_sections(folders: Sequence[Path], budget: int = BUDGET_BYTES) ->
                 "explained": explained,
                 "left_out": left_out,
                 "finest_mm": FINEST_MM,
+                "smoothing_mm": SMOOTHING_MM,
                 "colours": {name: _colours(*part) for name, part in COLOURS.items()},
                 "niivue": niivue() if viewers else None,
             },
@@ -165,19 +175,27 @@ def _fill(explained: list[Explained], budget: int) -> list[str]:
         maps = []
         for folder, info in zip(group.folders, group.maps, strict=True):
             volume, background = viewer_volumes(folder)
-            maps.append(volume | {"title": info.title, "signed": info.signed})
+            maps.append(volume | {"title": info.title, "signed": info.signed, "unit": info.unit if info.signed else ""})
         size = len(background) + sum(len(one["data"]) for one in maps)
         if size > budget:
             left_out.append(f"{group.maps[0].output} in 3D: {', '.join(str(f / 'mean.nii.gz') for f in group.folders)}")
         else:
             budget -= size
-            group.viewer = {"background": background, "maps": maps, "output": group.maps[0].output}
+            group.viewer = {"background": background, "maps": maps}
     return left_out
 
 
 def _caption(info: Explanation) -> str:
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in info.settings.items())
-    return f"{info.title}{f' ({settings})' if settings else ''}, mean over {info.of_whom}."
+    lines = [f"{info.title}{f' ({settings})' if settings else ''}."]
+    if info.completeness_error is not None:
+        lines.append(f"Attributions add up to what they explain but for {info.completeness_error:.1%}.")
+    if info.sanity_check:
+        likeness = info.sanity_check.likeness["input"]
+        lines.append(
+            f"Rank correlation with the map of the untrained network: {likeness:.2f} (1 would be the same map)."
+        )
+    return " ".join(lines)
 
 
 def _warnings(infos: list[Explanation]) -> list[str]:

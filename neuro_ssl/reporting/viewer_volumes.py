@@ -8,26 +8,28 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from neuro_ssl.errors import InputError
 
 FINEST_MM = 2.0  # finer, and a page would be eight times as large for what the eye hardly sees
+SMOOTHING_MM, PERCENTILE = 6.0, 99.5  # those of `explaining.figure`, so that the two pictures of a map agree
 STRONGEST = (0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of the brain's voxels that a reader may choose to see
 LEVELS = 127  # of an int8, on either side of 0
 Array = npt.NDArray[Any]
 
 
 def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
-    """An attribution map and the brain below it.
+    """An attribution map, smoothed as in its figure, and the brain below it.
 
     Args:
         folder: has `mean.nii.gz` and `background.nii.gz`, one grid.
 
     Returns:
-        What `templates/viewer.js` needs of the map: `data`, base64 of a gzipped NIfTI file, int8; `limit`, what 127
-        stands for, which is the 99.9th percentile of absolute values in the brain, so that a single voxel doesn't pale
-        all others; `thresholds`, pairs of per cent of the brain's voxels and the least level of so many; `peak_mm`, where
-        the largest absolute value is (RAS). And the background, base64 of a gzipped NIfTI file, uint8.
+        What `templates/viewer.js` needs of the map: `data`, base64 of a gzipped NIfTI file, int8; `limit`, the value
+        that 127 stands for, a percentile of the absolute map in the brain, so that no single voxel pales all others;
+        `thresholds`, pairs of per cent of the brain's voxels and the level that as many reach; `peak_mm`, where the
+        largest absolute value is (RAS). And the background, base64 of a gzipped NIfTI file, uint8.
 
     Raises:
         InputError: a file is missing or unreadable, or the two don't match.
@@ -36,9 +38,9 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
     brain, brain_affine = _read(folder / "background.nii.gz")
     if values.shape != brain.shape or not np.allclose(affine, brain_affine) or not brain.max() > 0:
         raise InputError(f"{folder}: background.nii.gz is not of the grid of mean.nii.gz, or empty; explain again")
-    (values, affine), (brain, _) = coarser(values, affine), coarser(brain, affine)
+    (values, affine), (brain, _) = coarser(smoothed(values, affine), affine), coarser(brain, affine)
     magnitude, inside = np.abs(values), brain > 0
-    limit = float(np.percentile(magnitude[inside], 99.9) or magnitude.max() or 1)
+    limit = float(np.percentile(magnitude[inside], PERCENTILE) or magnitude.max() or 1)
     levels = np.rint(np.clip(values / limit, -1, 1) * LEVELS)
     # Where most voxels are 0, as in Grad-CAM, so is a threshold, and everything around the brain would be shown.
     least = np.clip(np.percentile(magnitude[inside], [100 - share for share in STRONGEST]) / limit * LEVELS, 1, LEVELS)
@@ -47,10 +49,23 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
         "data": _encoded(levels.astype(np.int8), affine),
         "limit": limit,
         "thresholds": [[share, round(float(level), 2)] for share, level in zip(STRONGEST, least, strict=True)],
-        "peak_mm": nib.affines.apply_affine(affine, peak).tolist(),
+        "peak_mm": (affine[:3, :3] @ peak + affine[:3, 3]).tolist(),
     }
     grey = np.rint(np.clip(brain / np.percentile(brain[inside], 99.5), 0, 1) * 255)
     return attribution, _encoded(grey.astype(np.uint8), affine)
+
+
+def smoothed(values: Array, affine: Array) -> Array:
+    """By a Gaussian of `SMOOTHING_MM` full width at half maximum, on coarse grids 1.5 voxels, as `explaining.figure`.
+
+    Args:
+        values: (x, y, z).
+        affine: 4×4, from voxel indices to mm.
+    """
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    width_mm = max(SMOOTHING_MM, 1.5 * float(spacing_mm.max()))
+    sigma_mm = width_mm / np.sqrt(8 * np.log(2))
+    return np.asarray(ndimage.gaussian_filter(values, sigma_mm / spacing_mm, mode="constant"))
 
 
 def coarser(values: Array, affine: Array) -> tuple[Array, Array]:
@@ -63,18 +78,18 @@ def coarser(values: Array, affine: Array) -> tuple[Array, Array]:
     Returns:
         Values and affine of the coarser grid. At the far ends the last voxel is repeated to fill a cube.
     """
-    edge = max(1, round(FINEST_MM / float(np.min(nib.affines.voxel_sizes(affine)))))
+    edge = max(1, round(FINEST_MM / float(np.linalg.norm(affine[:3, 0]))))
     padded = np.pad(values, [(0, -size % edge) for size in values.shape], mode="edge")
     x, y, z = (size // edge for size in padded.shape)
-    # Voxel 0 of the coarser grid has its centre between the voxels that it is the mean of.
-    place = nib.affines.from_matvec(np.eye(3) * edge, [(edge - 1) / 2] * 3)
+    place = np.diag([edge, edge, edge, 1.0])
+    place[:3, 3] = (edge - 1) / 2  # voxel 0 has its centre between the voxels that it is the mean of
     return padded.reshape(x, edge, y, edge, z, edge).mean(axis=(1, 3, 5)), affine @ place
 
 
 def _read(file: Path) -> tuple[Array, Array]:
     try:
-        image = nib.load(file)
-        values = image.get_fdata(dtype=np.float32)
+        image: Any = nib.load(file)
+        values: Array = image.get_fdata(dtype=np.float32)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{file}: unreadable ({error}); explain again, or delete its folder") from error
     if values.ndim != 3 or not np.isfinite(values).all():
@@ -83,4 +98,5 @@ def _read(file: Path) -> tuple[Array, Array]:
 
 
 def _encoded(values: Array, affine: Array) -> str:
-    return base64.b64encode(gzip.compress(nib.Nifti1Image(values, affine).to_bytes(), mtime=0)).decode()
+    image = nib.Nifti1Image(values, affine)  # type: ignore[no-untyped-call]
+    return base64.b64encode(gzip.compress(image.to_bytes(), mtime=0)).decode()

@@ -73,9 +73,7 @@ class Chromium:
 
     def open(self, file: Path, width=1280, height=900, mobile=False):
         """Open a file and wait until it has loaded."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         seen = len(self.events)
         self.call("Page.navigate", url=file.as_uri())
         while not any(method == "Page.loadEventFired" for method, _ in self.events[seen:]):

@@ -1,4 +1,4 @@
-"""Explanations as `python -m neuro_ssl.explain` leaves them: real anatomy, attribution in the LEFT hippocampus alone.
+"""Explanations as `python -m neuro_ssl.explain` leaves them: an ellipsoid's left hippocampus matters, nothing else.
 
 `python tests/reporting/fake_explanations.py DIR`.
 """
@@ -13,67 +13,73 @@ import numpy as np
 import yaml
 
 from neuro_ssl.grid import Grid
-from neuro_ssl.preprocessing.template import template_brain
 
 LEFT_HIPPOCAMPUS_MM = (-26.0, -20.0, -16.0)  # MNI; x is negative on the left
+RUN = "finetune-brain_age-1a2b3c4d"
 
 
-def write_explanation(
-    runs_dir, method="integrated_gradients", *, run="finetune-brain_age-1a2b3c4d", signed=True, grid="4mm", simulated=True, **facts
-):
-    """One folder, and its path."""
+def write_explanation(runs_dir, method="integrated_gradients", *, run=RUN, signed=True, grid="8mm", **facts):
+    """One folder, and its path. The map is highest in the left hippocampus and, if signed, lowest above it."""
     folder = Path(runs_dir) / "explanations" / run / f"{method}-0123abcd"
     folder.mkdir(parents=True)
-    brain = brain_on(Grid.named(grid))
-    mm = np.moveaxis(nib.affines.apply_affine(brain.affine, np.moveaxis(np.indices(brain.shape), 0, -1)), -1, 0)
-    squares = sum((axis - centre) ** 2 for axis, centre in zip(mm, LEFT_HIPPOCAMPUS_MM, strict=True))
-    noise = np.random.default_rng(0).normal(0, 1e-5, brain.shape)
-    values = (np.exp(-squares / (2 * 6.0**2)) * 0.01 + noise) * (brain.get_fdata() > 0)
-    nib.save(nib.Nifti1Image((values if signed else np.abs(values)).astype(np.float32), brain.affine), folder / "mean.nii.gz")
-    nib.save(brain, folder / "background.nii.gz")
-    picture, figure = BytesIO(), plt.figure(figsize=(4, 1.5))
-    figure.add_subplot().imshow(np.abs(values).max(axis=2).T, origin="lower")
-    figure.savefig(picture, format="png")
-    plt.close(figure)
-    (folder / "figure.png").write_bytes(picture.getvalue())
-    (folder / "explanation.yaml").write_text(yaml.safe_dump(described(method, run, signed, grid, simulated) | facts))
+    affine, mm = Grid.named(grid).affine, positions_mm(grid)
+    brain = np.where(blob(mm, (0, -20, 10), (62, 82, 62), 0) > 0, 0.5 + 0.4 * np.sin(mm[1] / 9), 0)
+    values = 0.01 * blob(mm, LEFT_HIPPOCAMPUS_MM, (10, 10, 10), 0.1)
+    if signed:
+        values -= 0.006 * blob(mm, (-26, -20, 34), (10, 10, 10), 0.1)
+    nib.save(nib.Nifti1Image((values * (brain > 0)).astype(np.float32), affine), folder / "mean.nii.gz")
+    nib.save(nib.Nifti1Image(brain.astype(np.float32), affine), folder / "background.nii.gz")
+    (folder / "figure.png").write_bytes(picture(values))
+    (folder / "explanation.yaml").write_text(yaml.safe_dump(record(method, run, signed, grid) | facts))
     return folder
 
 
-def described(method, run, signed, grid, simulated):
+def record(method, run, signed, grid):
     return {
         "method": method,
-        "settings": {"n_steps": 32, "baseline": "zero"},
+        "settings": {"n_steps": 32},
         "output": "predicted age (years)",
+        "unit": "years",
         "signed": signed,
         "run": run,
         "weights": f"runs/{run}",
         "task": "brain_age",
-        "cohort": "simulated" if simulated else "ixi",
-        "simulated": simulated,
+        "cohort": "simulated",
+        "simulated": True,
         "grid": grid,
         "split": "test",
         "n_scans": 43,
         "n_subjects": 36,
-        "command": f"python -m neuro_ssl.explain weights=runs/{run} method={method}",
-        "versions": {"python": "3.11.9", "torch": "2.8.0", "captum": "0.8.0"},
+        "completeness_error": 0.021 if method == "integrated_gradients" else None,
+        "sanity_check": {"n_scans": 4, "likeness": {"head": 0.71, "input": 0.23}},
+        "command": f"python -m neuro_ssl.explain weights=runs/{run} methods=[{method}]",
+        "versions": {"python": "3.11.9", "captum": "0.8.0"},
         "commit": "0123456789abcdef",
         "dirty": False,
     }
 
 
-def brain_on(grid):
-    """The template's brain, nearest voxels of the grid."""
-    brain, affine = template_brain(2)
-    shape = grid.shape[::-1]
-    mm = nib.affines.apply_affine(grid.affine, np.moveaxis(np.indices(shape), 0, -1))
-    index = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), mm)).astype(int)
-    inside = np.all((index >= 0) & (index < brain.shape), axis=-1)
-    values = np.zeros(shape, np.float32)
-    values[inside] = brain[tuple(index[inside].T)]
-    return nib.Nifti1Image(values, grid.affine)
+def positions_mm(grid):
+    """(3, x, y, z): where each voxel is."""
+    indices = np.moveaxis(np.indices(Grid.named(grid).shape[::-1]), 0, -1)
+    return np.moveaxis(nib.affines.apply_affine(Grid.named(grid).affine, indices), -1, 0)
+
+
+def blob(mm, centre_mm, radii_mm, edge):
+    """1 at the centre of an ellipsoid, falling to `edge` at its surface, 0 beyond."""
+    parts = [((axis - c) / r) ** 2 for axis, c, r in zip(mm, centre_mm, radii_mm, strict=True)]
+    distance = np.sqrt(sum(parts))
+    return np.where(distance <= 1, 1 - (1 - edge) * distance, 0)
+
+
+def picture(values):
+    buffer, figure = BytesIO(), plt.figure(figsize=(4, 1.5))
+    figure.add_subplot().imshow(np.abs(values).max(axis=2).T, origin="lower")
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":
-    for method, signed in {"integrated_gradients": True, "gradient_x_input": True, "grad_cam": False}.items():
-        write_explanation(Path(sys.argv[1]), method, signed=signed)
+    for name, sign in {"integrated_gradients": True, "gradient_x_input": True, "grad_cam": False}.items():
+        write_explanation(sys.argv[1], name, signed=sign, grid="4mm")

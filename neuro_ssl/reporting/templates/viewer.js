@@ -71,8 +71,8 @@
       const all = signed ? [...stops(down, left).reverse(), [left(from), hidden], [right(from), hidden], ...shown]
         : [[0, hidden], [right(from), hidden], ...shown];
       at(".bar").style.background = `linear-gradient(90deg, ${all.map(([x, c]) => `${c} ${x}%`)})`;
-      at(".low").textContent = signed ? `lowers: −${number(limit)} and below` : "0";
-      at(".high").textContent = `${signed ? "raises: +" : ""}${number(limit)} and above`;
+      at(".low").textContent = signed ? `lowers: −${number(limit)} ${map().unit} and below` : "0";
+      at(".high").textContent = `${signed ? "raises: +" : ""}${number(limit)} ${map().unit} and above`;
       at(".hidden").textContent = `grey: hidden, ${signed ? "between ±" : "below "}${number(least)}`;
     }
 
@@ -99,7 +99,7 @@
       const more = Math.abs(level) >= LEVELS ? (level > 0 ? "at least " : "at most ") : "";
       const sign = map().signed && level > 0 ? "+" : "";
       at(".place").textContent = `${place(mm)} (MNI ${[...mm].slice(0, 3).map(Math.round).join(", ").replaceAll("-", "−")}): `
-        + `attribution ${more}${sign}${number(value)}`;
+        + `attribution ${more}${sign}${number(value)} ${map().unit}`;
     };
     control("shown").max = map().thresholds.length - 1;
     control("shown").value = 3;
