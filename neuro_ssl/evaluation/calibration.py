@@ -95,19 +95,24 @@ def with_decisions(table: pd.DataFrame) -> pd.DataFrame:
     return _for_each_model(table, decide)
 
 
-def calibration_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """Observed frequencies beside predicted probabilities, in the ten bins of the ECE.
+def calibration_curve(table: pd.DataFrame, *, n_quantiles: int | None = None) -> pd.DataFrame:
+    """Observed frequencies beside predicted probabilities, in the ten bins of the ECE or in quantiles.
 
     Args:
         table: see `scores.predictions_of`; replicates are pooled.
+        n_quantiles: bins of as many scans each; None: those of the ECE, of equal width.
 
     Returns:
         One row for each bin that has scans: `prediction` (mean), `observed` (share of positive scans), `low`, `high`
         (Wilson's 95 % interval, on the number of subjects), `n_subjects`.
     """
     predictions_of(table, "classification")
+    prediction = table["prediction"].to_numpy(float)
+    bins = ece_bins(prediction)
+    if n_quantiles is not None:
+        bins = np.searchsorted(np.quantile(prediction, np.arange(1, n_quantiles) / n_quantiles), prediction)
     rows = []
-    for _, scans in table.groupby(ece_bins(table["prediction"].to_numpy(float))):
+    for _, scans in table.groupby(bins):
         n, observed = scans["subject_id"].nunique(), float(scans["target"].mean())
         rows.append((scans["prediction"].mean(), observed, *proportion_interval(observed, n), n))
     return pd.DataFrame(rows, columns=["prediction", "observed", "low", "high", "n_subjects"])

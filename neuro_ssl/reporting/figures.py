@@ -11,13 +11,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
 
+from neuro_ssl.reporting.agreement_figures import bland_altman, limits_of, predicted_vs_true
 from neuro_ssl.reporting.panel import COLOURS, GREY, STYLE, Panel, file_name
-from neuro_ssl.reporting.runs import DownstreamRun, PretrainingRun, Run
+from neuro_ssl.reporting.prediction_figures import Predicted, calibration, precision_recall, roc
+from neuro_ssl.reporting.runs import PretrainingRun, Run
 from neuro_ssl.reporting.tables import TaskGroup, baseline_row, format_score, task_rows
 
 MODEL_COLOURS = {
@@ -81,53 +81,21 @@ def forest(group: TaskGroup) -> Panel:
     )
 
 
-@mpl.rc_context(STYLE)
-def scatter(group: TaskGroup, run: DownstreamRun) -> Panel:
-    """Predicted against true, with the identity line; all runs of the group share the axes."""
-    values = pd.concat([r.predictions[["target", "prediction"]] for r in group.runs])
-    low, high = float(values.min().min()), float(values.max().max())
-    margin = 0.05 * (high - low)
-    limits = (low - margin, high + margin)
-    unit = f" ({group.unit})" if group.unit else ""
-    figure = Figure(figsize=(3.1, 3.1), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(limits, limits, color=GREY, linewidth=0.8)
-    colour = MODEL_COLOURS[run.model]
-    axes.scatter(run.predictions["target"], run.predictions["prediction"], s=16, color=colour, alpha=0.7, lw=0)
-    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"True{unit}", ylabel=f"Predicted{unit}")
-    axes.set_title(group.name(run))
-    score = format_score(run.results.scores[group.primary].score)
-    return Panel(
-        file_name(group.title, group.dataset.cohort, group.name(run), "predictions"),
-        f"{group.title}, {group.name(run)}: predicted against true value of {len(run.predictions)} test scans.",
-        f"{group.label(group.primary)} {score}",
-        figure,
-    )
-
-
-@mpl.rc_context(STYLE)
-def roc(group: TaskGroup) -> Panel:
-    """ROC curves of all runs of the group; runs of one model differ in line style."""
-    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
-    drawn: list[str] = []
-    for run in group.runs:
-        style = ("-", "--", ":", "-.")[drawn.count(run.model) % 4]
-        drawn.append(run.model)
-        false_positive, true_positive, _ = roc_curve(run.predictions["target"], run.predictions["prediction"])
-        label = f"{group.name(run)}: {run.results.scores['auroc'].score.value:.2f}"
-        axes.plot(false_positive, true_positive, style, color=MODEL_COLOURS[run.model], label=label)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set(xlabel="1 − specificity", ylabel="Sensitivity")
-    axes.legend(title="AUROC", loc="lower right", alignment="left")
-    positive = group.runs[0].results.positive_class
-    return Panel(
-        file_name(group.title, group.dataset.cohort, "roc"),
-        f"{group.title}: ROC curves of {', '.join(map(group.name, group.runs))}.",
-        f"ROC curves on the test split; positive class: {positive}.",
-        figure,
-    )
+def predictions(group: TaskGroup) -> list[Panel]:
+    """What all runs of the group predict of the test split; runs of one model differ in line style."""
+    models = [
+        Predicted(group.name(run), MODEL_COLOURS[run.model], run.predictions, run.results.scores[group.primary].score)
+        for run in group.runs
+    ]
+    title = f"{group.title}, cohort {group.dataset.cohort}"
+    if group.kind == "classification":
+        positive = str(group.runs[0].results.positive_class)
+        return [draw(title, models, positive) for draw in (roc, precision_recall, calibration)]
+    limits, metric = limits_of(models), group.label(group.primary)
+    return [
+        *(predicted_vs_true(title, model, limits, group.unit, metric) for model in models),
+        *(bland_altman(title, model, group.unit) for model in models),
+    ]
 
 
 def pretraining_curves(runs: Sequence[PretrainingRun]) -> list[Panel]:

@@ -6,10 +6,9 @@ from neuro_ssl.reporting.comparisons import Comparison, compare
 from neuro_ssl.reporting.figures import (
     downstream_curves,
     forest,
+    predictions,
     pretraining_curves,
     reconstructions,
-    roc,
-    scatter,
     views,
 )
 from neuro_ssl.reporting.panel import Panel
@@ -53,7 +52,7 @@ def run_sections(runs: Runs) -> list[Section]:
             task_rows(group),
             compare(group),
             forest(group),
-            [roc(group)] if group.kind == "classification" else [scatter(group, run) for run in group.runs],
+            predictions(group),
             downstream_curves(group),
         )
         for group in groups

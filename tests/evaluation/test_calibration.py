@@ -133,6 +133,9 @@ def test_calibration_curve_is_scikit_learns_with_wilsons_intervals():
     # Three replicates of the same subjects are no more subjects.
     again = calibration_curve(pd.concat([table.assign(replicate=k) for k in range(3)]))
     pd.testing.assert_frame_equal(again, curve)
+    quantiles = calibration_curve(table, n_quantiles=4)
+    observed, predicted = sklearn_curve(table["target"], table["prediction"], n_bins=4, strategy="quantile")
+    np.testing.assert_allclose(quantiles[["observed", "prediction"]], np.column_stack([observed, predicted]))
 
 
 def test_bias_correction_is_the_line_of_predicted_on_true_age():

@@ -71,8 +71,9 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     links = [value for _, a in page.attributes for key, value in a.items() if key in ("src", "href", "xlink:href")]
     assert all(link.startswith(("data:", "#")) for link in links)
     assert "@import" not in text
-    # 2 tasks: scores, curves of 2 metrics each; 4 scatters, 1 ROC; 3 pretraining curves, views of 3 scans
-    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 4 + 1 + 3 + 3
+    # 2 tasks: scores, curves of 2 metrics each; 2 figures of 4 models' ages, 3 of all models' sex; 3 pretraining
+    # curves, views of 3 scans
+    assert sum(tag == "figure" for tag, _ in page.attributes) == 2 + 2 * 2 + 2 * 4 + 3 + 3 + 3
     ids = [a["id"] for _, a in page.attributes if "id" in a]
     assert len(set(ids)) == len(ids)
     images = [a for tag, a in page.attributes if tag == "svg"]
@@ -128,7 +129,7 @@ def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
 
 def test_an_empty_runs_directory_is_one_line(tmp_path, command, capsys):
     with pytest.raises(SystemExit):
-        command("report", f"runs_dir={tmp_path}")
+        command("report", f"runs_dir={tmp_path}", "figures=[]")
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}: no runs here")
     assert error.count("\n") == 1
@@ -144,7 +145,7 @@ def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
     }.items():
         file = tmp_path / f"sex-{protocol}-0" / "results.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"leakage": leakage}))
-    command("report", f"runs_dir={tmp_path}")
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
     lines = [
         "Sex, Fine-tuned (sex-finetune-pretrained-0): leakage, allowed knowingly: 3 test subjects were trained on.",
         "Sex, From scratch (sex-from_scratch-untrained-0): leakage unknown: the weights don't say whom they were",
@@ -203,7 +204,7 @@ def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohor
     write_runs(tmp_path, simulated=False, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1)})
     reference = {"cohort": cohort, "metric": "auroc", "fine_tuned": 0.929, "from_scratch": 0.869}
     edit_results(tmp_path / "sex-finetune-pretrained-0", reference=reference)
-    command("report", f"runs_dir={tmp_path}")
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
     lines = (tmp_path / "report" / "results.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     for cell, how, value in ((cells[-2], "fine-tuned SimCLR", "0.93"), (cells[-1], "from scratch", "0.87")):
