@@ -3,12 +3,14 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+PATIENCE_S = 60  # of a machine that does much else
 FLAGS = (
     *("--headless", "--no-first-run", "--disable-extensions", "--disable-background-networking"),
     "--remote-debugging-pipe",  # reads commands from descriptor 3, answers on 4
@@ -33,7 +35,7 @@ class Chromium:
         )
         os.close(to_read)
         os.close(to_write)
-        self.commands, self.answers = os.fdopen(commands, "wb"), os.fdopen(answers, "rb")
+        self.commands, self.answers = commands, answers
         self.events, self.session, self.number, self.rest = [], None, 0, b""
         target = self.call("Target.getTargets")["targetInfos"][0]["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -42,9 +44,9 @@ class Chromium:
 
     def close(self):
         self.call("Browser.close")
-        self.process.wait(30)
-        self.commands.close()
-        self.answers.close()
+        self.process.wait(PATIENCE_S)
+        os.close(self.commands)
+        os.close(self.answers)
 
     def call(self, method, **params):
         """Send a command and wait for its result."""
@@ -52,8 +54,9 @@ class Chromium:
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
             message["sessionId"] = self.session
-        self.commands.write(json.dumps(message).encode() + b"\0")
-        self.commands.flush()
+        text = json.dumps(message).encode() + b"\0"
+        while text:
+            text = text[os.write(self.commands, text) :]
         while True:
             answer = self._message()
             if answer.get("id") == self.number:
@@ -62,7 +65,8 @@ class Chromium:
 
     def _message(self):
         while b"\0" not in self.rest:
-            block = self.answers.read1(1 << 20)
+            assert select.select([self.answers], [], [], PATIENCE_S)[0], "the browser doesn't answer"
+            block = os.read(self.answers, 1 << 20)
             assert block, "the browser went away"
             self.rest += block
         text, _, self.rest = self.rest.partition(b"\0")
@@ -85,9 +89,9 @@ class Chromium:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait_for(self, expression, seconds=30):
+    def wait_for(self, expression):
         """Ask until the expression is true."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while not (value := self.run(expression)):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.1)

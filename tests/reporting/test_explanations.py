@@ -12,8 +12,8 @@ import yaml
 from fake_explanations import LEFT_HIPPOCAMPUS_MM, RUN, write_explanation
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.reporting import viewer_volumes
 from neuro_ssl.reporting.explanations import explanation_sections
-from neuro_ssl.reporting.viewer_volumes import coarser, viewer_volumes
 
 
 def as_in_the_figure(file):
@@ -29,7 +29,7 @@ def volume(text):
 
 def test_the_viewers_volume_is_the_map_in_place(tmp_path):
     folder = write_explanation(tmp_path, grid="4mm")
-    attribution, background = viewer_volumes(folder)
+    attribution, background = viewer_volumes.viewer_volumes(folder)
     mean, shown = nib.load(folder / "mean.nii.gz"), volume(attribution["data"])
     assert np.array_equal(shown.affine, mean.affine)
     assert nib.aff2axcodes(shown.affine) == ("R", "A", "S")
@@ -47,7 +47,7 @@ def test_thresholds_leave_as_many_voxels_as_they_say(tmp_path):
     brain = nib.load(folder / "background.nii.gz")
     values = np.random.default_rng(0).normal(size=brain.shape).astype(np.float32)
     nib.save(nib.Nifti1Image(values, brain.affine), folder / "mean.nii.gz")
-    attribution, _ = viewer_volumes(folder)
+    attribution, _ = viewer_volumes.viewer_volumes(folder)
     inside = np.abs(as_in_the_figure(folder / "mean.nii.gz")[brain.get_fdata() > 0])
     for share, level in attribution["thresholds"]:
         shown = 100 * np.mean(inside >= level * attribution["limit"] / 127)
@@ -58,7 +58,7 @@ def test_a_map_of_zeros_shows_nothing(tmp_path):
     folder = write_explanation(tmp_path)
     brain = nib.load(folder / "background.nii.gz")
     nib.save(nib.Nifti1Image(np.zeros(brain.shape, np.float32), brain.affine), folder / "mean.nii.gz")
-    attribution, _ = viewer_volumes(folder)
+    attribution, _ = viewer_volumes.viewer_volumes(folder)
     assert not volume(attribution["data"]).get_fdata().any()
     assert all(level == 1 for _, level in attribution["thresholds"])
 
@@ -66,12 +66,12 @@ def test_a_map_of_zeros_shows_nothing(tmp_path):
 def test_fine_volumes_are_averaged_and_stay_where_they_are():
     values = np.random.default_rng(0).normal(size=(7, 6, 9))
     affine = nib.affines.from_matvec(np.diag([1.0, 1.0, 1.0]), [-98, -134, -72])
-    means, coarse = coarser(values, affine)
+    means, coarse = viewer_volumes.coarser(values, affine)
     padded = torch.nn.functional.pad(torch.from_numpy(values)[None, None], (0, 1, 0, 0, 0, 1), mode="replicate")
     assert np.allclose(means, torch.nn.functional.avg_pool3d(padded, 2)[0, 0].numpy())
     assert np.allclose(coarse @ [0, 0, 0, 1], [-97.5, -133.5, -71.5, 1])
     assert np.allclose(nib.affines.voxel_sizes(coarse), 2)
-    same, unchanged = coarser(values, np.diag([1.5, 1.5, 1.5, 1]))
+    same, unchanged = viewer_volumes.coarser(values, np.diag([1.5, 1.5, 1.5, 1]))
     assert np.array_equal(same, values)
     assert np.array_equal(unchanged, np.diag([1.5, 1.5, 1.5, 1]))
 
@@ -144,3 +144,16 @@ def test_runs_selects_explanations_too(tmp_path, command):
         write_explanation(tmp_path, run=run)
     command("report", f"runs_dir={tmp_path}", f"runs=[explanations/{RUN}]", "figures=[]")
     assert "probe" not in (tmp_path / "report" / "report.html").read_text().partition("niivue-script")[0]
+
+
+@pytest.mark.slow
+def test_the_viewers_map_is_smoothed_as_the_figures():
+    from nilearn.image import smooth_img
+
+    from neuro_ssl.explaining import figure
+
+    values, affine = np.random.default_rng(0).normal(size=(12, 14, 10)), np.diag([2.0, 2, 2, 1])
+    theirs = smooth_img(nib.Nifti1Image(values, affine), figure.SMOOTHING_MM).get_fdata()
+    assert np.allclose(viewer_volumes.smoothed(values, affine), theirs, atol=1e-5)
+    assert figure.SMOOTHING_MM == viewer_volumes.SMOOTHING_MM
+    assert figure.PERCENTILE == viewer_volumes.PERCENTILE
