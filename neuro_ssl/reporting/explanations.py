@@ -72,12 +72,13 @@ class Explanation(BaseModel):
         scans = f"{self.n_scans} scan{'s' if self.n_scans > 1 else ''}"
         people = f"{self.n_subjects} {'people' if self.n_subjects > 1 else 'person'}"
         simulated = ", simulated" if self.simulated and "simulated" not in self.cohort else ""
-        return f"{scans} of {people} (cohort {self.cohort}{simulated}, split {self.split}, grid {self.grid})"
+        split = "all splits" if self.split == "all" else f"{self.split} split"
+        return f"{scans} of {people} (cohort {self.cohort}{simulated}, {split}, grid {self.grid})"
 
     @property
     def key(self) -> tuple[object, ...]:
         """What two maps share that are looked at side by side."""
-        return self.run, self.output, self.cohort, self.grid, self.split, self.n_scans, self.n_subjects
+        return self.run, self.weights, self.output, self.cohort, self.grid, self.split, self.n_scans, self.n_subjects
 
 
 @dataclass
@@ -97,6 +98,12 @@ class Explained:
     maps: list[Explanation] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     viewer: dict[str, Any] | None = None
+
+    def label(self, i: int) -> str:
+        """Of a map: its method, and the digits of its folder if there are several by this method."""
+        titles = [info.title for info in self.maps]
+        several = titles.count(titles[i]) > 1
+        return f"{titles[i]} ({self.folders[i].name.rpartition('-')[2]})" if several else titles[i]
 
 
 def explanation_sections(folders: Sequence[Path], budget: int = BUDGET_BYTES) -> list[Section]:
@@ -162,20 +169,21 @@ def _fill(explained: list[Explained], budget: int) -> list[str]:
     """Add figures and then, with the bytes that are left, viewers; says for what there was no room."""
     left_out = []
     for group in explained:
-        for folder, info in zip(group.folders, group.maps, strict=True):
+        for i, (folder, info) in enumerate(zip(group.folders, group.maps, strict=True)):
             picture = _picture(folder / "figure.png")
             if 4 * len(picture) // 3 > budget:
-                left_out.append(f"{info.title}, {info.output}: {folder / 'figure.png'}")
+                left_out.append(f"{group.label(i)}, {info.output}: {folder / 'figure.png'}")
                 continue
             budget -= 4 * len(picture) // 3
             name = file_name("explanation", info.run, folder.name)
             alt = f"{info.title}: what raises or lowers {info.output}; mean over {info.of_whom}"
-            group.panels.append(Panel(name, alt, _caption(info), picture))
+            group.panels.append(Panel(name, alt, _caption(group.label(i), info), picture))
     for group in explained:
         maps = []
-        for folder, info in zip(group.folders, group.maps, strict=True):
+        for i, (folder, info) in enumerate(zip(group.folders, group.maps, strict=True)):
             volume, background = viewer_volumes(folder)
-            maps.append(volume | {"title": info.title, "signed": info.signed, "unit": info.unit if info.signed else ""})
+            unit = info.unit if info.signed else ""
+            maps.append(volume | {"title": group.label(i), "signed": info.signed, "unit": unit})
         size = len(background) + sum(len(one["data"]) for one in maps)
         if size > budget:
             left_out.append(f"{group.maps[0].output} in 3D: {', '.join(str(f / 'mean.nii.gz') for f in group.folders)}")
@@ -185,9 +193,9 @@ def _fill(explained: list[Explained], budget: int) -> list[str]:
     return left_out
 
 
-def _caption(info: Explanation) -> str:
+def _caption(label: str, info: Explanation) -> str:
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in info.settings.items())
-    lines = [f"{info.title}{f' ({settings})' if settings else ''}."]
+    lines = [f"{label}{f' ({settings})' if settings else ''}."]
     if info.completeness_error is not None:
         lines.append(f"Attributions add up to what they explain but for {info.completeness_error:.1%}.")
     if info.sanity_check:

@@ -100,6 +100,16 @@ def test_methods_of_one_run_share_a_viewer_and_runs_have_their_own(tmp_path, com
     assert len(list((tmp_path / "report" / "figures").glob("explanation-*.png"))) == 3
 
 
+def test_two_maps_by_one_method_are_told_apart(tmp_path):
+    folders = [write_explanation(tmp_path / name) for name in "ab"]
+    other = folders[1].rename(folders[1].with_name("integrated_gradients-4567cdef"))
+    (section,) = explanation_sections([folders[0], other])
+    (group,) = section.content["explained"]
+    labels = ["Integrated gradients (0123abcd)", "Integrated gradients (4567cdef)"]
+    assert [one["title"] for one in group.viewer["maps"]] == labels
+    assert [panel.caption.partition(" (n ")[0] for panel in section.panels] == labels
+
+
 def test_what_there_is_no_room_for_is_named(tmp_path):
     folders = [write_explanation(tmp_path, method) for method in ("integrated_gradients", "occlusion")]
     picture = len((folders[0] / "figure.png").read_bytes()) * 4 // 3
