@@ -94,7 +94,7 @@ def test_methods_of_one_run_share_a_viewer_and_runs_have_their_own(tmp_path, com
     assert page.count("Copyright (c) 2021, Niivue") == 1
     assert "These data are simulated:" in page
     assert "The explanations of probe show the brain of a single person" in page
-    assert "Mean over 43 scans of 36 people (cohort simulated, split test, grid 8mm)." in page
+    assert "Mean over 43 scans of 36 people (cohort simulated, test split, grid 8mm)." in page
     assert page.count("Attributions add up to what they explain but for 2.1%.") == 1
     assert page.count("Rank correlation with the map of the untrained network: 0.23") == 3
     assert len(list((tmp_path / "report" / "figures").glob("explanation-*.png"))) == 3
