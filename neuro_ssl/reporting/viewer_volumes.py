@@ -28,7 +28,8 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
     Returns:
         What `templates/viewer.js` needs of the map: `data`, base64 of a gzipped NIfTI file, int8; `limit`, the value
         that 127 stands for, a percentile of the absolute map in the brain, so that no single voxel pales all others;
-        `thresholds`, pairs of per cent of the brain's voxels and the level that as many reach; `peak_mm`, where the
+        `thresholds`, pairs of per cent of the brain's voxels and the level that as many reach; `outside`, the share of
+        absolute attribution that lies outside the brain, as it was before smoothing; `peak_mm`, where in the brain the
         largest absolute value is (RAS). And the background, base64 of a gzipped NIfTI file, uint8.
 
     Raises:
@@ -38,17 +39,19 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
     brain, brain_affine = _read(folder / "background.nii.gz")
     if values.shape != brain.shape or not np.allclose(affine, brain_affine) or not brain.max() > 0:
         raise InputError(f"{folder}: background.nii.gz is not of the grid of mean.nii.gz, or empty; explain again")
+    outside = float(np.abs(values[brain <= 0]).sum() / (np.abs(values).sum() or 1))
     (values, affine), (brain, _) = coarser(smoothed(values, affine), affine), coarser(brain, affine)
     magnitude, inside = np.abs(values), brain > 0
     limit = float(np.percentile(magnitude[inside], PERCENTILE) or magnitude.max() or 1)
     levels = np.rint(np.clip(values / limit, -1, 1) * LEVELS)
     # Where most voxels are 0, as in Grad-CAM, so is a threshold, and everything around the brain would be shown.
     least = np.clip(np.percentile(magnitude[inside], [100 - share for share in STRONGEST]) / limit * LEVELS, 1, LEVELS)
-    peak = np.unravel_index(np.argmax(magnitude), magnitude.shape)
+    peak = np.unravel_index(np.argmax(np.where(inside, magnitude, -1)), magnitude.shape)
     attribution = {
         "data": _encoded(levels.astype(np.int8), affine),
         "limit": limit,
         "thresholds": [[share, round(float(level), 2)] for share, level in zip(STRONGEST, least, strict=True)],
+        "outside": outside,
         "peak_mm": (affine[:3, :3] @ peak + affine[:3, 3]).tolist(),
     }
     grey = np.rint(np.clip(brain / np.percentile(brain[inside], 99.5), 0, 1) * 255)

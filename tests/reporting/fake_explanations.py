@@ -19,7 +19,10 @@ RUN = "finetune-brain_age-1a2b3c4d"
 
 
 def write_explanation(runs_dir, method="integrated_gradients", *, run=RUN, signed=True, grid="8mm", **facts):
-    """One folder, and its path. The map is highest in the left hippocampus and, if signed, lowest above it."""
+    """One folder, and its path.
+
+    The map is highest in the left hippocampus and lowest above it; without a sign, some of it is outside the brain.
+    """
     folder = Path(runs_dir) / "explanations" / run / f"{method}-0123abcd"
     folder.mkdir(parents=True)
     affine, mm = Grid.named(grid).affine, positions_mm(grid)
@@ -27,7 +30,9 @@ def write_explanation(runs_dir, method="integrated_gradients", *, run=RUN, signe
     values = 0.01 * blob(mm, LEFT_HIPPOCAMPUS_MM, (10, 10, 10), 0.1)
     if signed:
         values -= 0.006 * blob(mm, (-26, -20, 34), (10, 10, 10), 0.1)
-    nib.save(nib.Nifti1Image((values * (brain > 0)).astype(np.float32), affine), folder / "mean.nii.gz")
+    else:
+        values += 0.006 * blob(mm, (74, 44, -16), (10, 10, 10), 0.1)
+    nib.save(nib.Nifti1Image(values.astype(np.float32), affine), folder / "mean.nii.gz")
     nib.save(nib.Nifti1Image(brain.astype(np.float32), affine), folder / "background.nii.gz")
     (folder / "figure.png").write_bytes(picture(values))
     (folder / "explanation.yaml").write_text(yaml.safe_dump(record(method, run, signed, grid) | facts))

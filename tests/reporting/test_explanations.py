@@ -63,6 +63,21 @@ def test_a_map_of_zeros_shows_nothing(tmp_path):
     assert all(level == 1 for _, level in attribution["thresholds"])
 
 
+def test_what_lies_outside_the_brain_is_said(tmp_path):
+    folder = write_explanation(tmp_path)
+    image = nib.load(folder / "mean.nii.gz")
+    values = image.get_fdata()
+    values[0, 0, 0] = 2 * np.abs(values).sum()
+    nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), folder / "mean.nii.gz")
+    (section,) = explanation_sections([folder])
+    assert "67 % of the attribution lies outside the brain." in section.panels[0].caption
+    assert section.warnings[0].startswith(
+        "Integrated gradients of finetune-brain_age-1a2b3c4d (predicted age (years)) lies"
+    )
+    peak_mm = section.content["explained"][0].maps[0].volume["peak_mm"]
+    assert np.abs(np.subtract(peak_mm, LEFT_HIPPOCAMPUS_MM)).max() <= 4  # half a voxel
+
+
 def test_fine_volumes_are_averaged_and_stay_where_they_are():
     values = np.random.default_rng(0).normal(size=(7, 6, 9))
     affine = nib.affines.from_matvec(np.diag([1.0, 1.0, 1.0]), [-98, -134, -72])
@@ -95,7 +110,7 @@ def test_methods_of_one_run_share_a_viewer_and_runs_have_their_own(tmp_path, com
     assert "These data are simulated:" in page
     assert "The explanations of probe show the brain of a single person" in page
     assert "Mean over 43 scans of 36 people (cohort simulated, test split, grid 8mm)." in page
-    assert page.count("Attributions add up to what they explain but for 2.1%.") == 1
+    assert page.count("Attributions add up to what they explain but for 2.1 %.") == 1
     assert page.count("Rank correlation with the map of the untrained network: 0.23") == 3
     assert len(list((tmp_path / "report" / "figures").glob("explanation-*.png"))) == 3
 

@@ -187,7 +187,10 @@ def test_methods_change_and_one_viewer_is_open_at_a_time(opened):
     choose(opened, "map", "1")
     opened.wait_for("document.querySelector('.viewer .low').textContent === '0'")
     opened.wait_for("document.querySelector('.viewer .high').textContent.endsWith('and above')")
-    assert of_colour(drawn(opened), 1)[2] > 20  # viridis: green
+    inside = of_colour(drawn(opened), 1)[2]  # viridis: green
+    assert inside > 20
+    opened.run("document.querySelector('.viewer [name=outside]').click()")
+    assert of_colour(drawn(opened), 1)[2] > 1.3 * inside
     open_viewer(opened, 1)
     assert opened.run("document.querySelectorAll('.viewer canvas').length") == 1
     assert opened.run("document.querySelectorAll('.viewer')[0].querySelector('button').checkVisibility()")

@@ -87,11 +87,11 @@
       if (nv.volumes[1]) nv.removeVolume(nv.volumes[1]);
       const colormap = signed ? { colormap: "raises", colormapNegative: "lowers" } : { colormap: "unsigned" };
       const volume = await load(base64, MAP, { ...colormap, cal_min: 1, cal_max: LEVELS });
+      if (!control("outside").checked) volume.img = volume.img.map((level, i) => nv.volumes[0].img[i] && level);
       volume.colormapType = 1; // colours run from 0 and mean the same whatever is hidden
       nv.addVolume(volume);
       control("shown").max = thresholds.length - 1;
       recolour();
-      goToPeak();
     }
 
     nv.onLocationChange = ({ mm, values }) => {
@@ -104,7 +104,9 @@
     control("shown").max = map().thresholds.length - 1;
     control("shown").value = 3;
     await showMap();
-    control("map").addEventListener("change", showMap);
+    goToPeak();
+    control("map").addEventListener("change", () => showMap().then(goToPeak));
+    control("outside").addEventListener("change", showMap);
     control("view").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
     control("sides").addEventListener("change", event => nv.setRadiologicalConvention(Boolean(event.target.value)));
     for (const name of ["shown", "opacity"]) control(name).addEventListener("input", recolour);
