@@ -59,7 +59,8 @@ def embed_store(
 
     The file has a row for each row of the manifest, in its order: `scan_id`, the manifest's other columns but for paths
     and hashes, `seen_in_training`, and the features as `f0`, `f1`, … in float32. Its metadata says under `neuro_ssl`
-    which weights (name, path, hash of all tensors), which store, layer, pooling and precision made it.
+    which weights (name, path, hash of all tensors), store (and whether it is simulated), layer, pooling and precision
+    made it.
 
     Args:
         weights: of the encoder.
@@ -118,7 +119,12 @@ def embed_store(
         trainer.predict(_Embedding(pooled, parts, store, batch_size, num_workers), return_predictions=False)
         trainer.strategy.barrier("parts")
         if trainer.is_global_zero:
-            about = {"made_by": made_by, "path": str(weights.path), "version": neuro_ssl.__version__}
+            about = {
+                "made_by": made_by,
+                "path": str(weights.path),
+                "simulated": store.simulated,
+                "version": neuro_ssl.__version__,
+            }
             parts.join(labels, output, about)
             shutil.rmtree(parts.folder)
     return True

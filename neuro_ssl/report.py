@@ -11,6 +11,7 @@ def main(cfg: ReportConfig) -> None:
     from pathlib import Path
 
     from neuro_ssl.evaluating.record import reopened
+    from neuro_ssl.reporting.embeddings import embedding_sections
     from neuro_ssl.reporting.explanations import explanation_sections
     from neuro_ssl.reporting.page import PAGE, write
     from neuro_ssl.reporting.run_sections import run_sections
@@ -18,7 +19,9 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.sources import find
 
     found = find(Path(cfg.runs_dir), cfg.runs)
-    sections = run_sections(read_directories(found.runs)) + explanation_sections(found.explanations)
+    sections = run_sections(read_directories(found.runs))
+    sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
+    sections += explanation_sections(found.explanations)
     output = Path(cfg.output)
     warnings = reopened(Path(cfg.runs_dir))
     write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)

@@ -177,6 +177,31 @@ class EvaluateConfig:
 
 
 @dataclass
+class ExplainConfig:
+    """`python -m neuro_ssl.explain`."""
+
+    debug: bool = MISSING
+    data_dir: str = MISSING
+    runs_dir: str = MISSING
+    grid: str = MISSING
+    weights: str | None = MISSING
+    target: str | None = MISSING
+    methods: list[str] = MISSING
+    scans: Any = MISSING
+    max_scans: int | None = MISSING
+    baseline: str = MISSING
+    native: bool = MISSING
+    sanity_check: bool = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    dataset: Any = MISSING
+    gradient_x_input: Any = MISSING
+    integrated_gradients: Any = MISSING
+    occlusion: Any = MISSING
+    grad_cam: Any = MISSING
+
+
+@dataclass
 class ReportConfig:
     """`python -m neuro_ssl.report`."""
 
@@ -185,6 +210,8 @@ class ReportConfig:
     runs: list[str] | None = MISSING
     output: str = MISSING
     figures: list[str] = MISSING
+    embeddings: list[str] = MISSING
+    projections: list[str] | None = MISSING
 
 
 @dataclass
@@ -216,6 +243,7 @@ SCHEMAS: dict[str, Any] = {
     "train": TrainConfig,
     "embed": EmbedConfig,
     "evaluate": EvaluateConfig,
+    "explain": ExplainConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
 }

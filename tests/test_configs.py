@@ -149,7 +149,19 @@ def test_every_command_of_the_readme_composes(words):
 
 @pytest.mark.parametrize(
     "name",
-    ["simulate", "preprocess", "store", "quality", "train", "embed", "evaluate", "report", "benchmark", "weights"],
+    [
+        "simulate",
+        "preprocess",
+        "store",
+        "quality",
+        "train",
+        "embed",
+        "evaluate",
+        "explain",
+        "report",
+        "benchmark",
+        "weights",
+    ],
 )
 def test_help_is_readable_and_comes_without_heavy_imports(name):
     look = (

@@ -63,7 +63,7 @@ def test_the_command(pretrained, real_brains, tmp_path, command, capsys):
     about = json.loads(pq.read_schema(output).metadata[b"neuro_ssl"])
     assert about["made_by"]["weights"] == pretrained.name
     assert about["made_by"]["store"] == store.identity
-    assert about["version"] == neuro_ssl.__version__
+    assert about["version"] == neuro_ssl.__version__ and about["simulated"] == store.simulated
 
     written = output.stat().st_mtime_ns
     command(*arguments(pretrained, real_brains, output))

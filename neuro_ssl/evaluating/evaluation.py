@@ -11,6 +11,7 @@ import pandas as pd
 from neuro_ssl.console import progress_bar
 from neuro_ssl.data.targets import Target
 from neuro_ssl.environment import environment
+from neuro_ssl.evaluating.embeddings import held_out_features
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor
 from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint, reopened
@@ -89,6 +90,10 @@ class Evaluation:
             tables |= stability(self.models, self.predictor.scans, self.predictor.space, predictions, self.statistics)
             for name, table in tables.items():
                 self.directory.write(f"{name}.csv", table)
+            features = held_out_features(
+                self.models, self.predictor.scans, self.predictor.space, predictions, self.targets
+            )
+            self.directory.write("features.parquet", features)
             page = write_page(self._title, self._warnings(tables["scores"]), tables, self.targets, self.models)
             with appearing(self.directory.results / "results.md") as file:
                 file.write_text(page, encoding="utf-8")

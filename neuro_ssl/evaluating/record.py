@@ -5,6 +5,7 @@
     results-1a2b3c4d/         one evaluation:
         evaluation.yaml       command, models, data, versions, commit, configuration
         predictions.parquet   all predictions, see `predictions`
+        features.parquet      of held-out scans, see `embeddings`
         *.csv, results.md     scores, comparisons, label efficiency, subgroups, …, see `summary` and `stability`
 
 The folder is named after whom models are judged on: the cohort, its scans and their split. So another set of encoders

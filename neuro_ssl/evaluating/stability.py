@@ -51,17 +51,17 @@ def stability(
     for model in progress_bar(iterable=embedding, desc="reliability", unit="model", delay=5):
         spaces = space(replace(model, weights=model.weights[:1]))
         for place, (cohort, rows) in enumerate(scans.items()):
-            held_out = _held_out(rows, predictions) if place == 0 else np.ones(len(rows), bool)
+            mine = held_out(rows, predictions) if place == 0 else np.ones(len(rows), bool)
             about = {"cohort": cohort, "model": model.name}
             found = spaces[cohort]
-            reliability += [about | row for row in _of_embedding(found, by_cohort[cohort], held_out, statistics)]
-            site += [about | row for row in _of_site(found[held_out], rows[held_out], statistics)]
+            reliability += [about | row for row in _of_embedding(found, by_cohort[cohort], mine, statistics)]
+            site += [about | row for row in _of_site(found[mine], rows[mine], statistics)]
     reliability += _of_predictions(predictions, by_cohort, scans, statistics)
     tables = {"reliability": pd.DataFrame(reliability), "site": pd.DataFrame(site)}
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _held_out(scans: pd.DataFrame, predictions: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def held_out(scans: pd.DataFrame, predictions: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Validation and test scans of the split on file; where there is another division alone, all that was tested."""
     own = predictions[predictions["test_set"].eq(ON_FILE) | predictions["split"].eq("test")]
     return scans["scan_id"].isin(own["scan_id"]).to_numpy()

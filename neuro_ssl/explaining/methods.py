@@ -37,10 +37,12 @@ class Method(ABC):
     Attributes:
         signed: whether attributions may be negative, which lowers the output.
         complete: whether they add up to the difference between the outputs of input and baseline.
+        uses_baseline: whether the baseline matters.
     """
 
     signed: ClassVar[bool] = True
     complete: ClassVar[bool] = False
+    uses_baseline: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(
@@ -58,6 +60,10 @@ class Method(ABC):
         Raises:
             InputError: saying why, and what can be done instead.
         """
+
+    def unit(self, spacing_mm: float) -> str:
+        """What an attribution belongs to, given the size of voxels."""
+        return f"voxel of {spacing_mm:g} mm"
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class IntegratedGradients(Method):
     n_steps: int = 50
 
     complete: ClassVar[bool] = True
+    uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.n_steps < 1:
@@ -122,6 +129,8 @@ class Occlusion(Method):
     window_mm: float = 24.0
     stride_mm: float = 12.0
 
+    uses_baseline: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not 0 < self.stride_mm <= self.window_mm:
             raise InputError(
@@ -133,7 +142,7 @@ class Occlusion(Method):
         self, model: nn.Module, inputs: Tensor, baseline: Tensor, *, spacing_mm: float, batch_size: int
     ) -> Tensor:
         """See `Method`."""
-        window, stride = (max(1, round(length / spacing_mm)) for length in (self.window_mm, self.stride_mm))
+        window, stride = self._voxels(spacing_mm)
         if window > min(inputs.shape[2:]):
             raise InputError(
                 f"occlusion.window_mm={self.window_mm:g}: a cube of {window} voxels doesn't fit into "
@@ -157,6 +166,14 @@ class Occlusion(Method):
                     perturbations_per_eval=batch_size,
                 )[0]
         return result
+
+    def unit(self, spacing_mm: float) -> str:
+        """See `Method`."""
+        return f"cube of {self._voxels(spacing_mm)[0] * spacing_mm:g} mm"
+
+    def _voxels(self, spacing_mm: float) -> tuple[int, int]:
+        """Window and stride."""
+        return max(1, round(self.window_mm / spacing_mm)), max(1, round(self.stride_mm / spacing_mm))
 
 
 def _box(differs: Tensor, window: int, stride: int) -> tuple[slice, slice, slice]:

@@ -1,10 +1,9 @@
 """The model that is explained, from any weights: with its task's head, or without one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.targets import Target, read_targets
@@ -70,18 +69,20 @@ class ExplainedModel:
             return "squared standard deviations"
         return "logit" if self.target.classes else self.target.unit or self.target.target
 
-    def build(self, features: Callable[[nn.Module], Tensor]) -> Explained:
+    def build(self, features: Tensor | None = None) -> Explained:
         """The model, on the CPU.
 
         Args:
-            features: of an encoder without a head, those of all explained scans, (scans, features).
+            features: needed of an encoder without a head: those of all explained scans, (scans, features).
 
         Raises:
             InputError: weights that cannot be read, or too few scans to differ from one another.
         """
         encoder = self.weights.build_encoder().eval()
         if self.target is None:
-            return Explained(encoder, Distance(features(encoder)))
+            if features is None:
+                raise ValueError("an encoder without a head needs the features of the scans that it is explained by")
+            return Explained(encoder, Distance(features))
         weight, intercept = head_of(self.weights.path, self.place)
         return Explained(encoder, Linear(torch.from_numpy(weight), intercept))
 

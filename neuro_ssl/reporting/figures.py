@@ -5,20 +5,22 @@ keeps its colour on every figure. Drawn with matplotlib's Agg and SVG back ends,
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from neuro_ssl.reporting.agreement_figures import bland_altman, limits_of, predicted_vs_true
-from neuro_ssl.reporting.panel import COLOURS, GREY, STYLE, Panel, file_name
+from neuro_ssl.reporting.models import Model, TaskGroup
+from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate, file_name
 from neuro_ssl.reporting.prediction_figures import Predicted, calibration, precision_recall, roc
-from neuro_ssl.reporting.runs import PretrainingRun, Run
-from neuro_ssl.reporting.tables import TaskGroup, baseline_row, format_score, task_rows
+from neuro_ssl.reporting.runs import PretrainingRun
+from neuro_ssl.reporting.tables import Row, baseline_row, format_score, over_seeds
 
 MODEL_COLOURS = {
     "Fine-tuned": "#0072B2",
@@ -30,62 +32,85 @@ MODEL_COLOURS = {
     "Linear probe, pretrained, multi-task": "#000000",
     "Linear probe, untrained, multi-task": "#F0E442",
 }
-PRETRAINING_LABELS = {
-    "loss": "Loss",
-    "contrastive_loss": "Contrastive loss",
-    "reconstruction_loss": "Reconstruction loss",
-    "contrastive_accuracy": "Contrastive accuracy",
-    "rankme": "RankMe (effective rank)",
-    "embedding_sd": "Spread of embedding directions",
-}
+NAME_WIDTH = 34  # characters of a model's name in a line
 
 
-COST = ("representation/seconds", "representation/share_of_time")
-CURVES = {  # before a metric's name, and how it is drawn
-    "train/": ("--", "training (dashed)"),
-    "val/": ("-", "validation (solid)"),
-    "": ("-", "frozen features of validation scans"),  # the metric has its group in its name
-}
+def colour_of(model: Model) -> str:
+    """By how it came about."""
+    return MODEL_COLOURS[model.runs[0].model]
 
 
 @mpl.rc_context(STYLE)
-def forest(group: TaskGroup) -> Panel:
-    """Primary scores with their intervals, one line a model; dashed the baseline, dotted the paper's best."""
-    rows = [row for row in task_rows(group) if not math.isnan(row.scores[0].value) or not row.is_paper]
+def forest(group: TaskGroup, rows: Sequence[Row]) -> Panel:
+    """Primary scores with their intervals, one line a model; dashed the baseline, dotted the paper's best.
+
+    Of several seeds the mean with its interval over subjects (thick) and over seeds (thin), and each seed's score.
+
+    Args:
+        group: the task.
+        rows: see `tables.task_rows`.
+    """
+    rows = [row for row in rows if not math.isnan(row.scores[0].value) or not row.is_paper]
     baseline, paper = baseline_row(rows), next((row for row in rows if row.is_paper), None)
-    figure = Figure(figsize=(4.8, 0.75 + 0.3 * len(rows)), layout="constrained")
+    names = [textwrap.wrap(row.name if row.model or row.is_paper else "Baseline", NAME_WIDTH) for row in rows]
+    n_lines = sum(max(len(name), 1) for name in names)
+    figure = Figure(figsize=(4.8, 0.75 + 0.3 * len(rows) + 0.12 * (n_lines - len(rows))), layout="constrained")
     axes = figure.subplots()
+    label = group.label(group.primary)
     for y, row in enumerate(rows):
-        score = row.scores[0]
-        colour = MODEL_COLOURS[row.run.model] if row.run else GREY
+        score, series = row.scores[0], row.name
+        colour = colour_of(row.model) if row.model else GREY
+        tip = f"{row.name}\n{label} {format_score(score)}"
+        if row.over_seeds:
+            tip += f"\nmean of {len(row.model.runs) if row.model else 0} seeds{over_seeds(row.over_seeds[0])}"
+            _seeds(axes, group, row, y)
         if not math.isnan(score.low):
-            axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
-        axes.plot(score.value, y, "o" if row.run else "*" if row.is_paper else "D", color=colour, markersize=6)
-    axes.axvline(baseline.scores[0].value, color=GREY, linestyle="--", linewidth=0.8, zorder=0)
-    if paper:
-        axes.axvline(paper.scores[0].value, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-    names = [group.name(row.run) if row.run else row.model if row.is_paper else "Baseline" for row in rows]
-    axes.set_yticks(range(len(rows)), names)
+            (bar,) = axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
+            annotate(bar, tips=[tip], series=series)
+        marker = "o" if row.model else "*" if row.is_paper else "D"
+        annotate(axes.plot(score.value, y, marker, color=colour, markersize=6)[0], tips=[tip], series=series)
+    for reference, style, width in ((baseline, "--", 0.8), (paper, ":", 1.2)):
+        if reference:
+            line = axes.axvline(reference.scores[0].value, color=GREY, linestyle=style, linewidth=width, zorder=0)
+            annotate(line, tips=[f"{reference.name}\n{label} {format_score(reference.scores[0])}"])
+    axes.set_yticks(range(len(rows)), ["\n".join(name) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     better = "higher" if group.metrics[group.primary].higher_is_better else "lower"
-    axes.set_xlabel(f"{group.label(group.primary)}, {better} is better")
-    listed = "; ".join(f"{row.model} {format_score(row.scores[0])}" for row in rows)
+    axes.set_xlabel(f"{label}, {better} is better")
+    listed = "; ".join(f"{row.name} {format_score(row.scores[0])}" for row in rows)
+    seeds = " Of several seeds the mean, thin its interval over seeds, small each seed."
     return Panel(
         file_name(group.title, group.dataset.cohort, "scores"),
-        f"{group.title}: {group.label(group.primary)} with 95 % intervals. {listed}.",
-        f"Test scores with 95 % intervals. {baseline.model} (dashed)."
-        + (f" {paper.model}: on {paper.details[-1]} (dotted)." if paper else ""),
+        f"{group.title}: {label} with 95 % intervals. {listed}.",
+        f"Test scores with 95 % intervals over subjects.{seeds if any(row.over_seeds for row in rows) else ''} "
+        f"{baseline.name} (dashed)." + (f" {paper.name}: on {paper.details[-1]} (dotted)." if paper else ""),
         figure,
     )
 
 
+def _seeds(axes: Axes, group: TaskGroup, row: Row, y: float) -> None:
+    """A little below the row: the seeds' scores, and the interval over them."""
+    assert row.model
+    below, mean = y + 0.27, row.over_seeds[0]
+    if not math.isnan(mean.low):
+        (bar,) = axes.plot([mean.low, mean.high], [below, below], color=GREY, linewidth=0.8)
+        annotate(bar, tips=[f"{row.name}\n95 % interval over seeds {format_score(mean)}"], series=row.name)
+    scores = [run.results.scores[group.primary].score for run in row.model.runs]
+    (points,) = axes.plot([score.value for score in scores], [below] * len(scores), "o", color=GREY, markersize=2.5)
+    tips = [
+        f"{row.name}, seed {seed}\n{group.label(group.primary)} {format_score(score)}"
+        for seed, score in zip(row.model.seeds, scores, strict=True)
+    ]
+    annotate(points, tips=tips, series=row.name)
+
+
 def predictions(group: TaskGroup) -> list[Panel]:
-    """What all runs of the group predict of the test split; runs of one model differ in line style."""
+    """What all models of the group predict of the test split; several of one kind differ in line style."""
     models = [
-        Predicted(group.name(run), MODEL_COLOURS[run.model], run.predictions, run.results.scores[group.primary].score)
-        for run in group.runs
+        Predicted(model.name, colour_of(model), model.predictions, model.scores[group.primary])
+        for model in group.models
     ]
     title = f"{group.title}, cohort {group.dataset.cohort}"
     if group.kind == "classification":
@@ -96,60 +121,6 @@ def predictions(group: TaskGroup) -> list[Panel]:
         *(predicted_vs_true(title, model, limits, group.unit, metric) for model in models),
         *(bland_altman(title, model, group.unit) for model in models),
     ]
-
-
-def pretraining_curves(runs: Sequence[PretrainingRun]) -> list[Panel]:
-    """One panel for each metric of training and validation, and each of the frozen features."""
-    logged = {str(name) for run in runs for name in run.metrics["metric"]}
-    names = sorted({name.partition("/")[2] for name in logged if name.startswith(("train/", "val/"))})
-    names += sorted(name for name in logged if name.startswith("representation/") and name not in COST)
-    known = [name for name in PRETRAINING_LABELS if name in names]
-    labelled = [(run, run.info.name, COLOURS[i % len(COLOURS)]) for i, run in enumerate(runs)]
-    # What SimCLR scores when it can't tell a view's partner from the 2·batch − 2 other views.
-    chance = {}
-    if {run.info.task for run in runs} == {"simclr"} and len(batches := {run.info.batch_size for run in runs}) == 1:
-        candidates = 2 * batches.pop() - 1
-        chance = {"loss": math.log(candidates), "contrastive_accuracy": 1 / candidates}
-    return [
-        _curves(labelled, name, PRETRAINING_LABELS.get(name, name), "Pretraining", chance.get(name))
-        for name in known + [name for name in names if name not in known]
-    ]
-
-
-def downstream_curves(group: TaskGroup) -> list[Panel]:
-    """Loss and the primary metric of each run of the group."""
-    labelled = [(run, group.name(run), MODEL_COLOURS[run.model]) for run in group.runs]
-    logged = {name.partition("/")[2] for run in group.runs for name in run.metrics["metric"]}
-    labels = {"loss": "Loss", group.primary: group.label(group.primary)}
-    return [_curves(labelled, name, label, group.title) for name, label in labels.items() if name in logged]
-
-
-@mpl.rc_context(STYLE)
-def _curves(
-    labelled: Sequence[tuple[Run, str, str]], name: str, label: str, title: str, chance: float | None = None
-) -> Panel:
-    """Means over each epoch."""
-    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
-    axes = figure.subplots()
-    splits = set()
-    for run, run_label, colour in labelled:
-        for split, (style, _) in CURVES.items():
-            rows = run.metrics[run.metrics["metric"] == split + name].dropna(subset=["epoch", "value"])
-            if rows.empty:
-                continue
-            curve = rows.groupby("epoch")["value"].mean()
-            marker = "o" if len(curve) == 1 else ""
-            axes.plot(curve.index + 1, curve, style, color=colour, marker=marker, markersize=4, linewidth=1.4)
-            splits.add(split)
-        axes.plot([], [], color=colour, label=run_label)
-    if chance is not None:
-        axes.axhline(chance, color=GREY, linestyle=":", label="chance, about")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="Epoch", ylabel=label)
-    axes.legend(loc="best")
-    lines = " and ".join(words for split, (_, words) in CURVES.items() if split in splits)
-    alt = f"{title}: {label} by epoch, {lines}."
-    return Panel(file_name(title, name, "by epoch"), alt, f"{label}: {lines}", figure)
 
 
 @mpl.rc_context(STYLE)

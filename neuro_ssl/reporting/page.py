@@ -15,7 +15,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 from neuro_ssl.reporting.panel import STATIC
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.tables import format_score
+from neuro_ssl.reporting.tables import format_score, over_seeds
 
 PAGE, FIGURES = "report.html", "figures"
 ORDER = (
@@ -45,6 +45,7 @@ def render(sections: Sequence[Section], made: datetime, warnings: Sequence[str] 
         lstrip_blocks=True,
     )
     environment.filters["score"] = format_score
+    environment.filters["seeds"] = over_seeds
     environment.filters["yaml"] = lambda node: yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
     environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment.get_template("page.html.j2").render(

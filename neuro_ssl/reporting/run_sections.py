@@ -1,31 +1,30 @@
 """What the page says of training runs: summary, results, pretraining, training, and how all was made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuro_ssl.reporting.comparisons import Comparison, compare
-from neuro_ssl.reporting.figures import (
-    downstream_curves,
-    forest,
-    predictions,
-    pretraining_curves,
-    reconstructions,
-    views,
-)
+from neuro_ssl.reporting.comparisons import Comparison, compare, significance
+from neuro_ssl.reporting.curves import pretraining_curves, task_curves
+from neuro_ssl.reporting.figures import MODEL_COLOURS, forest, predictions, reconstructions, views
+from neuro_ssl.reporting.making import made_section
+from neuro_ssl.reporting.models import TaskGroup, group_by_task
 from neuro_ssl.reporting.panel import Panel
-from neuro_ssl.reporting.runs import NOT_OPENED, Runs
+from neuro_ssl.reporting.runs import NOT_OPENED, PretrainingRun, Runs
 from neuro_ssl.reporting.section import Section
 from neuro_ssl.reporting.tables import (
+    AGAINST,
     DETAILS,
     PAPER,
+    SIGNIFICANCE,
     Row,
-    TaskGroup,
-    group_by_task,
+    latex,
     leaking,
     markdown,
     reopened,
+    seed_rows,
     task_rows,
-    tidy_results,
 )
+from neuro_ssl.reporting.tidy import tidy_comparisons, tidy_results
 
 FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
@@ -35,68 +34,84 @@ class TaskPart:
     """What the page shows of one task on one dataset."""
 
     group: TaskGroup
-    rows: list[Row]
     comparisons: list[Comparison]
+    rows: list[Row]
+    seeds: list[Row]
     forest: Panel
     predictions: list[Panel]
     curves: list[Panel]
 
+    @property
+    def compared(self) -> bool:
+        """Whether any row has a p value."""
+        return any(row.against for row in self.rows)
+
 
 def run_sections(runs: Runs) -> list[Section]:
-    """All that is to be said of runs."""
-    groups = group_by_task(runs.downstream)
-    finished = runs.finished
-    parts = [
-        TaskPart(
-            group,
-            task_rows(group),
-            compare(group),
-            forest(group),
-            predictions(group),
-            downstream_curves(group),
-        )
-        for group in groups
-    ]
-    several_datasets = len({group.dataset.key for group in groups}) > 1
-    sections = []
-    if parts:
-        content = {"parts": parts, "several_datasets": several_datasets, "details": DETAILS}
-        sections += [
-            Section("summary", "Summary", content, [part.forest for part in parts]),
-            Section(
-                "results",
-                "Results",
-                content,
-                [panel for part in parts for panel in part.predictions],
-                files={"results.csv": tidy_results(groups).to_csv(index=False), "results.md": markdown(groups)},
-            ),
-            Section("training", "Training on the tasks", content, [panel for part in parts for panel in part.curves]),
-        ]
+    """All that is to be said of runs: the sections of what there is, and how to read them."""
+    parts = [_task_part(group) for group in group_by_task(runs.downstream)]
+    groups = [part.group for part in parts]
+    sections = _task_sections(parts) if parts else []
     if runs.pretraining:
-        curves = pretraining_curves(runs.pretraining)
-        examples = [(run, views(run), reconstructions(run)) for run in runs.pretraining]
-        pictures = [panel for _, of_views, reconstructed in examples for panel in of_views + reconstructed]
-        content = {"curves": curves, "examples": examples}
-        sections.append(Section("pretraining", "Pretraining", content, [*curves, *pictures]))
-    if finished:
-        datasets = list({run.info.dataset.key: run.info.dataset for run in finished}.values())
-        sections.append(
-            Section(
-                "made",
-                "How it was made",
-                {"runs": finished, "datasets": datasets},
-                sources=[f"{len(finished)} finished run{'s' if len(finished) != 1 else ''}"],
-            )
-        )
+        sections.append(_pretraining_section(runs.pretraining))
+    if runs.finished:
+        sections.append(made_section(runs.finished))
     about = {"paper": PAPER if any(group.reference for group in groups) else ""}
-    simulated = sorted({run.info.dataset.cohort for run in finished if run.info.dataset.simulated})
+    simulated = sorted({run.info.dataset.cohort for run in runs.finished if run.info.dataset.simulated})
+    reading = Section("reading", "How to read this page", about, warnings=warnings(runs, groups), simulated=simulated)
+    return [*sections, reading]
+
+
+def _task_part(group: TaskGroup) -> TaskPart:
+    comparisons = compare(group)
+    rows = task_rows(group, significance(comparisons))
+    figures = forest(group, rows), predictions(group), task_curves(group, MODEL_COLOURS)
+    return TaskPart(group, comparisons, rows, seed_rows(group), *figures)
+
+
+def _task_sections(parts: Sequence[TaskPart]) -> list[Section]:
+    groups, rows = [part.group for part in parts], [part.rows for part in parts]
+    several_datasets = len({group.dataset.key for group in groups}) > 1
+    titles = [f"{g.title} ({g.dataset.title})" if several_datasets else g.title for g in groups]
+    content = {"parts": parts, "several_datasets": several_datasets, "details": DETAILS}
+    content |= {"against": AGAINST, "significance": SIGNIFICANCE}
+    files = {
+        "results.csv": tidy_results(groups).to_csv(index=False),
+        "results.md": markdown(groups, rows),
+        "results.tex": latex(groups, rows),
+    }
+    compared = tidy_comparisons(groups, [part.comparisons for part in parts])
+    if not compared.empty:
+        files["comparisons.csv"] = compared.to_csv(index=False)
+
+    def links(section: str) -> list[tuple[str, str]]:
+        return [(f"{section}-{i}", title) for i, title in enumerate(titles, start=1)]
+
     return [
-        *sections,
-        Section("reading", "How to read this page", about, warnings=warnings(runs, groups), simulated=simulated),
+        Section("summary", "Summary", content, [part.forest for part in parts], links("summary")),
+        Section(
+            "results",
+            "Results",
+            content,
+            [panel for part in parts for panel in part.predictions],
+            links("results"),
+            files=files,
+        ),
+        Section("training", "Training on the tasks", content, [panel for part in parts for panel in part.curves]),
     ]
 
 
-def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
+def _pretraining_section(runs: list[PretrainingRun]) -> Section:
+    curves = pretraining_curves(runs)
+    examples = [(run, views(run), reconstructions(run)) for run in runs]
+    panels = [panel for of_group in curves.values() for panel in of_group]
+    panels += [panel for _, of_views, reconstructed in examples for panel in of_views + reconstructed]
+    links = [(f"pretraining-{i}", heading.partition(":")[0]) for i, heading in enumerate(curves, start=1)]
+    content = {"curves": curves, "examples": examples}
+    return Section("pretraining", "Pretraining", content, panels, [*links, ("pretraining-views", "Example views")])
+
+
+def warnings(runs: Runs, groups: Sequence[TaskGroup]) -> list[str]:
     """What a reader must know before reading a number, apart from data being simulated."""
     lines = leaking(groups) + reopened(groups)
     few: dict[int, list[str]] = {}
@@ -108,11 +123,16 @@ def warnings(runs: Runs, groups: list[TaskGroup]) -> list[str]:
                 f"Only {n} test subjects for {', '.join(titles)}: the intervals are rough, and only large differences "
                 "can show."
             )
-    for run in runs.unfinished:
-        if run.reason == NOT_OPENED:
-            lines.append(f"Left out: {run.name} ({run.reason}). Its command without -m, with open_test=true, tests it.")
-        else:
-            lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
+    unfinished = [run for run in runs.unfinished if run.reason != NOT_OPENED]
+    for run in unfinished:
+        lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
+    closed = [run.name for run in runs.unfinished if run.reason == NOT_OPENED]
+    if closed:
+        which = f"{closed[0]} ({NOT_OPENED})" if len(closed) == 1 else f"{len(closed)} runs whose test split is closed"
+        lines.append(
+            f"Left out: {which}, as of a search or an evaluation. A run's command without -m, with open_test=true, "
+            "tests it." + ("" if len(closed) == 1 else "\n" + "\n".join(closed))
+        )
     if dirty := [run.info.name for run in runs.finished if run.info.dirty]:
         which = f"all {len(dirty)} runs" if len(dirty) == len(runs.finished) else ", ".join(dirty)
         lines.append(f"Trained with uncommitted changes, so that the commit doesn't identify the code: {which}.")

@@ -1,128 +1,88 @@
-"""Results as tables: tidy for machines (CSV), one table a task for people (Markdown, HTML)."""
+"""Results as tables, one a task: for people (Markdown, HTML) and for papers (LaTeX). For machines: `tidy`."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-import pandas as pd
-
-from neuro_ssl.data.targets import Reference
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.reporting.records import Dataset
+from neuro_ssl.reporting.latex import PREAMBLE, latex_table
+from neuro_ssl.reporting.models import Model, TaskGroup
+from neuro_ssl.reporting.panel import file_name
 from neuro_ssl.reporting.runs import DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
+AGAINST = "p (Holm)"  # heading of the column of comparisons
 DETAILS = ("Weights", "Encoder", "Seed", "Leakage", "Test scans (subjects)")
-PROTOCOLS = ("finetune", "from_scratch", "linear_probe")  # in the order of the tables
-OF_ANY_COLUMN = ("classification", "regression")  # tasks that are named by what they learn
 PAPER = "Rows “Paper”: what Kaczmarek et al. 2025 report, on their own test scans, not on these; without intervals."
-
-
-@dataclass(frozen=True)
-class TaskGroup:
-    """The runs of one task on one dataset: their scores are comparable. Never empty."""
-
-    dataset: Dataset
-    task: str
-    kind: Kind
-    unit: str | None
-    runs: list[DownstreamRun]
-
-    @property
-    def title(self) -> str:
-        """The task in words."""
-        title = self.task.replace("_", " ").capitalize()
-        return f"{title} of {self.runs[0].results.target}" if self.task in OF_ANY_COLUMN else title
-
-    @property
-    def reference(self) -> Reference | None:
-        """The paper's score on this task."""
-        return next((run.results.reference for run in self.runs if run.results.reference), None)
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """Those that any run's results hold (older ones hold fewer), the primary one first."""
-        held = {name for run in self.runs for name in run.results.scores}
-        return {name: m for name, m in METRICS[self.kind].items() if name in held}
-
-    @property
-    def primary(self) -> str:
-        """The metric that models are compared by."""
-        return PRIMARY[self.kind]
-
-    @property
-    def several_seeds(self) -> bool:
-        """Whether a model must be told apart by its seed."""
-        return len({run.info.seed for run in self.runs}) > 1
-
-    def label(self, metric: str) -> str:
-        """Name with unit, such as `MAE (years)`."""
-        m = METRICS[self.kind][metric]
-        return f"{m.label} ({self.unit})" if m.in_target_unit and self.unit else m.label
-
-    def name(self, run: DownstreamRun) -> str:
-        """A model's name within this group."""
-        return f"{run.model} (seed {run.info.seed})" if self.several_seeds else run.model
+SIGNIFICANCE = (
+    "p: of the difference to the counterpart that is named, the same encoder without pretraining, paired by subject "
+    "(DeLong's test, or a permutation test), after Holm's correction within the table; * below 0.05."
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a task's table."""
+    """One line of a task's table.
 
-    model: str
+    Attributes:
+        name: of the model, the baseline, or the paper's.
+        scores: in the order of the group's metrics.
+        details: as named by `DETAILS`.
+        model: None for the baseline and the paper.
+        over_seeds: of several seeds their mean and interval over seeds, in the order of `scores`.
+        against: p value and counterpart.
+        is_paper: a score from the literature.
+    """
+
+    name: str
     scores: list[Score]
-    details: list[str]  # as named by DETAILS
-    run: DownstreamRun | None  # None: the baseline, or the paper
+    details: list[str]
+    model: Model | None = None
+    over_seeds: list[Score] = field(default_factory=list)
+    against: str = ""
     is_paper: bool = False
 
 
-def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
-    """Groups of comparable runs, by cohort, manifest and grid, then task and target.
+def task_rows(group: TaskGroup, against: Mapping[str, str] | None = None) -> list[Row]:
+    """The models of a task, the baseline and, last, the paper's.
 
-    Runs by protocol, whether of several targets, weights and seed.
+    Args:
+        group: the task.
+        against: by a model's name what its row says of its counterpart, see `comparisons.significance`.
     """
-    groups: dict[tuple[str, ...], list[DownstreamRun]] = {}
-    for run in runs:
-        what = (run.results.task, run.results.target, run.results.kind, str(run.results.positive_class))
-        groups.setdefault((*run.info.dataset.key, *what), []).append(run)
-    ordered = []
-    for _, members in sorted(groups.items()):
-        members.sort(
-            key=lambda run: (
-                PROTOCOLS.index(run.results.protocol),
-                run.results.initialisation,
-                run.results.multitask,
-                run.info.weights.name if run.info.weights else "",
-                run.info.encoder.name,
-                run.info.seed,
-            )
-        )
-        first = members[0]
-        ordered.append(
-            TaskGroup(first.info.dataset, first.results.task, first.results.kind, first.results.unit, members)
-        )
-    return ordered
-
-
-def task_rows(group: TaskGroup) -> list[Row]:
-    """The models of a task, the baseline and, last, the paper's; scores in the order of `group.metrics`."""
     rows = []
-    for run in group.runs:
-        weights = run.info.weights.name if run.info.weights else "none"
-        if run.info.covariates:  # in no comparison with pretraining that saw none
-            weights += f" (labels: {', '.join(run.info.covariates)})"
-        n_test = f"{run.results.n_test_scans} ({run.results.n_test_subjects})"
-        details = [weights, run.info.encoder.name, str(run.info.seed), leakage_verdict(run), n_test]
-        rows.append(Row(run.model, [_score(run.results.scores, name) for name in group.metrics], details, run))
+    for model in group.models:
+        scores = [model.scores.get(name, UNDEFINED) for name in group.metrics]
+        seeds = [model.over_seeds(name) for name in group.metrics] if len(model.runs) > 1 else []
+        rows.append(Row(model.name, scores, _details(model), model, seeds, (against or {}).get(model.name, "")))
     baseline = group.runs[0].results.baseline
-    scores = [_score(baseline.scores, name) for name in group.metrics]
-    rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", "", rows[0].details[-1]], None))
+    scores = [score_of(baseline.scores, name) for name in group.metrics]
+    rows.append(Row(f"Baseline: {baseline.name}", scores, ["", "", "", "", rows[0].details[-1]]))
     return rows + _paper_rows(group)
+
+
+def seed_rows(group: TaskGroup) -> list[Row]:
+    """Each run of the models that have several seeds."""
+    single = [Model(group.name(run), [run]) for model in group.models if len(model.runs) > 1 for run in model.runs]
+    return [
+        Row(model.name, [model.scores.get(name, UNDEFINED) for name in group.metrics], _details(model), model)
+        for model in single
+    ]
+
+
+def _details(model: Model) -> list[str]:
+    first = model.runs[0]
+    weights = first.info.weights.name if first.info.weights else "none"
+    if first.info.covariates:  # in no comparison with pretraining that saw none
+        weights += f" (labels: {', '.join(first.info.covariates)})"
+    n_test = f"{first.results.n_test_scans} ({first.results.n_test_subjects})"
+    leakage = ", ".join(dict.fromkeys(leakage_verdict(run) for run in model.runs))
+    return [weights, first.info.encoder.name, ", ".join(map(str, model.seeds)), leakage, n_test]
 
 
 def baseline_row(rows: list[Row]) -> Row:
     """That of the baseline, of a task's rows."""
-    return next(row for row in rows if row.run is None)
+    return next(row for row in rows if row.model is None)
 
 
 def _paper_rows(group: TaskGroup) -> list[Row]:
@@ -150,7 +110,7 @@ def leakage_verdict(run: DownstreamRun) -> str:
     return run.results.leakage.verdict if run.results.leakage else "not checked"
 
 
-def leaking(groups: list[TaskGroup]) -> list[str]:
+def leaking(groups: Sequence[TaskGroup]) -> list[str]:
     """A line for each run whose encoder has seen validation or test subjects, or may have."""
     return [
         f"{group.title}, {group.name(run)} ({run.info.name}): {run.results.leakage}."
@@ -160,7 +120,7 @@ def leaking(groups: list[TaskGroup]) -> list[str]:
     ]
 
 
-def reopened(groups: list[TaskGroup]) -> list[str]:
+def reopened(groups: Sequence[TaskGroup]) -> list[str]:
     """A line for each run whose test split was opened more than once."""
     return [
         f"{group.title}, {group.name(run)} ({run.info.name}): the test split was opened {len(times)} times, at "
@@ -171,78 +131,81 @@ def reopened(groups: list[TaskGroup]) -> list[str]:
     ]
 
 
-def tidy_results(groups: list[TaskGroup]) -> pd.DataFrame:
-    """One row a run and metric, at full precision; baselines, and the paper's scores, included."""
-    rows = []
-    for group in groups:
-        for run in group.runs:
-            results, info = run.results, run.info
-            common = {
-                "cohort": info.dataset.cohort,
-                "simulated": info.dataset.simulated,
-                "grid": info.dataset.grid,
-                "manifest_hash": info.dataset.manifest_hash,
-                "split_hash": info.dataset.split_hash,
-                "split": info.dataset.split,
-                "task": results.task,
-                "target": results.target,
-                "run": info.name,
-                "multitask": results.multitask,
-                "seed": info.seed,
-                "n_test_scans": results.n_test_scans,
-                "n_test_subjects": results.n_test_subjects,
-            }
-            model = {
-                "protocol": results.protocol,
-                "initialisation": results.initialisation,
-                "weights": info.weights.name if info.weights else "",
-                "encoder": info.encoder.name,
-                "leakage": leakage_verdict(run),
-            }
-            baseline = dict.fromkeys(model, "") | {"protocol": "baseline"}
-            for kind, scores in ((model, results.scores), (baseline, results.baseline.scores)):
-                for metric in group.metrics:
-                    score = _score(scores, metric)
-                    rows.append(
-                        common
-                        | kind
-                        | {
-                            "metric": metric,
-                            "unit": group.unit if group.metrics[metric].in_target_unit else "",
-                            "value": score.value,
-                            "low": score.low,
-                            "high": score.high,
-                        }
-                    )
-        rows += _tidy_reference(group)
-    return pd.DataFrame(rows)
+def markdown(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> str:
+    """One padded table a task: readable as Markdown and in a terminal. Of several seeds another one with each.
 
-
-def _tidy_reference(group: TaskGroup) -> list[dict[str, object]]:
-    """The paper's scores, which belong to its cohort and to no run."""
-    reference = group.reference
-    if reference is None:
-        return []
-    common = {"cohort": reference.cohort, "task": group.task, "target": group.runs[0].results.target}
-    unit = group.unit if METRICS[group.kind][reference.metric].in_target_unit else ""
-    return [
-        common | {"protocol": f"paper_{how}", "metric": reference.metric, "unit": unit, "value": value}
-        for how, value in (("finetune", reference.fine_tuned), ("from_scratch", reference.from_scratch))
-        if value is not None
-    ]
-
-
-def markdown(groups: list[TaskGroup]) -> str:
-    """One padded table a task: readable as Markdown and in a terminal."""
+    Args:
+        groups: the tasks.
+        rows: of each, see `task_rows`.
+    """
     blocks = []
-    for group in groups:
+    for group, of_group in zip(groups, rows, strict=True):
         header = ["Model", *map(group.label, group.metrics), *DETAILS]
-        body = [[row.model, *map(format_score, row.scores), *row.details] for row in task_rows(group)]
+        compared = any(row.against for row in of_group)
+        body = [[row.name, *_cells(row), *([row.against] if compared else []), *row.details] for row in of_group]
         title = f"### {group.title}: {group.dataset.title}"
-        blocks.append(f"{title}\n\n{padded([header, *body])}\n")
-    notes = "".join(f"\n{line}\n" for line in leaking(groups) + reopened(groups))
-    paper = f" {PAPER}" if any(group.reference for group in groups) else ""
-    return "\n".join(blocks) + f"\nTest split; 95 % intervals by bootstrap over subjects.{paper}\n{notes}"
+        with_p = [*header[: -len(DETAILS)], *([AGAINST] if compared else []), *DETAILS]
+        blocks.append(f"{title}\n\n{padded([with_p, *body])}\n")
+        if seeds := seed_rows(group):
+            body = [[row.name, *map(format_score, row.scores), *row.details] for row in seeds]
+            blocks.append(f"Each seed:\n\n{padded([header, *body])}\n")
+    notes = "".join(f"\n{line}\n" for line in notes_on(groups, rows))
+    return "\n".join(blocks) + notes
+
+
+def latex(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> str:
+    """One table a task for a paper: models, scores, p values; the rest is in the notes.
+
+    Args:
+        groups: the tasks.
+        rows: of each, see `task_rows`.
+    """
+    tables = []
+    for group, of_group in zip(groups, rows, strict=True):
+        compared = any(row.against for row in of_group)
+        header = ["Model", *map(group.label, group.metrics), *([AGAINST] if compared else [])]
+        body = [[row.name, *_cells(row), *([row.against] if compared else [])] for row in of_group]
+        first = group.runs[0].results
+        caption = (
+            f"{group.title}, {group.dataset.title}: scores on the test split ({first.n_test_scans} scans of "
+            f"{first.n_test_subjects} subjects) with 95 % intervals."
+        )
+        tables.append(
+            latex_table(
+                header,
+                body,
+                caption=caption,
+                label=f"tab:{file_name(group.title, group.dataset.cohort)}",
+                notes=notes_on([group], [of_group]),
+                rules_before={i for i, row in enumerate(of_group) if row.model is None and of_group[i - 1].model},
+            )
+        )
+    return PREAMBLE + "\n" + "\n".join(tables)
+
+
+def notes_on(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> list[str]:
+    """What must stand below the tables."""
+    all_rows = [row for of_group in rows for row in of_group]
+    intervals = "Test split; 95 % intervals by bootstrap over subjects"
+    if any(row.over_seeds for row in all_rows):
+        intervals += "; of several seeds the mean, and after “seeds” its t interval over them (from three on)"
+    lines = [f"{intervals}.{f' {PAPER}' if any(group.reference for group in groups) else ''}"]
+    if any(row.against for row in all_rows):
+        lines.append(SIGNIFICANCE)
+    return lines + leaking(groups) + reopened(groups)
+
+
+def _cells(row: Row) -> list[str]:
+    """The scores as text: of several seeds with both intervals."""
+    cells = [format_score(score) for score in row.scores]
+    if not row.over_seeds:
+        return cells
+    return [cell + over_seeds(score) for cell, score in zip(cells, row.over_seeds, strict=True)]
+
+
+def over_seeds(score: Score) -> str:
+    """` seeds [4.30, 6.01]`; empty without an interval."""
+    return "" if math.isnan(score.low) else f" seeds [{score.low:z.2f}, {score.high:z.2f}]"
 
 
 def format_score(score: Score) -> str:
@@ -253,7 +216,8 @@ def format_score(score: Score) -> str:
     return value if math.isnan(score.low) else f"{value} [{low}, {high}]"
 
 
-def _score(scores: object, metric: str) -> Score:
+def score_of(scores: object, metric: str) -> Score:
+    """One of the scores of a run or baseline; undefined if it isn't there."""
     interval = scores.get(metric) if isinstance(scores, dict) else None
     return interval.score if interval else UNDEFINED
 

@@ -9,8 +9,9 @@ from neuro_ssl.data.protocols import KFold
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.reporting import records
+from neuro_ssl.reporting.models import group_by_task
 from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import group_by_task, markdown
+from neuro_ssl.reporting.tables import markdown, task_rows
 
 
 def manifest(*rows, **columns):
@@ -178,7 +179,8 @@ def test_the_whole_way_of_an_overlap(real_brains, tmp_path, command, capsys):
     assert json.loads((run / "results.json").read_text())["leakage"] == allowed["leakage"]
     with pytest.raises(SystemExit):  # a finished run is shown only to those who allow it
         command("train", *probe)
-    assert "leakage, allowed knowingly" in markdown(group_by_task(read_runs(tmp_path).downstream))
+    groups = group_by_task(read_runs(tmp_path).downstream)
+    assert "leakage, allowed knowingly" in markdown(groups, [task_rows(group) for group in groups])
 
     # The remedy that the error names.
     command("train", "+experiment=simclr_pretrain", "encoder.width=8", *divided, *tiny)

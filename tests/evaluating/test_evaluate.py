@@ -45,7 +45,7 @@ def manifest(cohort):
 
 
 def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is_there(
-    arguments, manifest, tmp_path, command, capsys
+    arguments, manifest, cohort, tmp_path, command, capsys
 ):
     command("evaluate", *arguments, "protocols=[ridge_probe,logistic_probe,knn_probe,linear_probe]")
     folder = the_results(tmp_path)
@@ -101,6 +101,17 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     reliability = pd.read_csv(folder / "reliability.csv")
     assert {VOLUME, "ours"} <= set(reliability["model"]) and (reliability["n_pairs"] >= 5).all()
     assert (folder / "calibration.csv").exists() and (folder / "age_gap.csv").exists()
+
+    features = pd.read_parquet(folder / "features.parquet")
+    held_out = manifest[manifest["split"] != "train"]
+    assert features["model"].unique().tolist() == [VOLUME, "untrained resnet18", "ours"]
+    ours = features[features["model"] == "ours"].set_index("scan_id")
+    assert sorted(ours.index) == sorted(held_out["scan_id"]) and (ours["n_held_out"] == len(held_out)).all()
+    assert ours.loc[held_out["scan_id"], "split"].tolist() == held_out["split"].tolist()
+    (file,) = (cohort / "features" / "own").glob("*-simclr_pretrain-*")
+    embedded = pd.read_parquet(file).set_index("scan_id").loc[ours.index]
+    np.testing.assert_array_equal(np.stack(ours["features"]), embedded[[f"f{i}" for i in range(64)]])
+    assert ours["age_years"].equals(embedded["age_years"])
 
     text = (folder / "results.md").read_text()
     assert text in capsys.readouterr().out

@@ -77,10 +77,10 @@ def explained(encoder, seed=2):
 
 
 def test_integrated_gradients_add_up_to_the_outputs_difference():
-    model, inputs = explained(resnet()), torch.randn(2, 1, 24, 24, 24)
-    found = attribution(IntegratedGradients(n_steps=200), model, inputs, batch_size=50)
+    model, inputs = explained(resnet()), torch.randn(2, 1, 16, 16, 16)
+    found = attribution(IntegratedGradients(n_steps=100), model, inputs, batch_size=50)
     difference = model(inputs) - model(torch.zeros_like(inputs))
-    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4)), difference, rtol=0.02, atol=0)
+    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4)), difference, rtol=0.05, atol=0)
 
 
 def test_the_distance_from_others():

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from fake_runs import QUALITY, write_runs
 
-from neuro_ssl.reporting.comparisons import compare
+from neuro_ssl.evaluation import comparisons as tests
+from neuro_ssl.reporting.comparisons import compare, significance
+from neuro_ssl.reporting.models import group_by_task
 from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import group_by_task
+from neuro_ssl.reporting.tidy import tidy_comparisons
 
 PROBES = (("linear_probe", "pretrained"), ("linear_probe", "untrained"))
 
@@ -46,12 +48,39 @@ def test_equal_models_are_no_significant_difference(tmp_path):
     assert result.difference.low < 0 < result.difference.high
 
 
-def test_models_of_equal_seed_are_paired(tmp_path):
-    _, comparisons = compared(tmp_path, "age", seeds=(0, 1))
-    texts = [c.text for c in features(comparisons)]
-    assert len(texts) == 2
-    assert "seed 0" in texts[0]
-    assert "seed 1" in texts[1]
+def test_of_several_seeds_the_means_are_compared_over_the_seeds_that_both_sides_have(tmp_path):
+    write_runs(tmp_path, tasks=("age",), seeds=(0, 1), quality=dict(zip(PROBES, ((4.0, 1), (25.0, 1)), strict=True)))
+    write_runs(tmp_path / "more", tasks=("age",), seeds=(2,), quality={PROBES[0]: (4.0, 1)})
+    (group,) = group_by_task(read_runs(tmp_path).downstream)
+    assert [(model.name, model.seeds) for model in group.models] == [
+        ("Linear probe, pretrained", [0, 1, 2]),
+        ("Linear probe, untrained", [0, 1]),
+    ]
+    comparisons = compare(group)
+    (result,) = features(comparisons)
+    assert "MAE, mean of 2 seeds" in result.text
+    errors = {
+        kind: np.mean([(r.predictions["target"] - r.predictions["prediction"]).abs().mean() for r in group.runs[runs]])
+        for kind, runs in {"pretrained": slice(0, 2), "untrained": slice(3, 5)}.items()
+    }
+    assert result.difference.value == pytest.approx(errors["pretrained"] - errors["untrained"])
+    assert significance(comparisons) == {"Linear probe, pretrained": "< 0.001 * (Linear probe, untrained)"}
+
+
+def test_p_values_are_those_of_the_tests_and_corrected_together(tmp_path):
+    group, comparisons = compared(tmp_path, "sex")
+    tested = [c for c in comparisons if c.second]
+    assert [(c.first, c.second, c.test) for c in tested] == [
+        ("Linear probe, pretrained", "Linear probe, untrained", "clustered DeLong"),
+        ("Fine-tuned", "From scratch", "clustered DeLong"),
+    ]
+    predictions = {model.name: model.runs[0].predictions for model in group.models}
+    p = [tests.compare(predictions[c.first], predictions[c.second], "classification", "auroc").p for c in tested]
+    assert [c.p for c in tested] == pytest.approx(p)
+    low, high = 2 * min(p), max(*p, 2 * min(p))  # Holm's correction of two
+    assert sorted(c.p_holm for c in tested) == pytest.approx([low, high])
+    table = tidy_comparisons([group], [comparisons])
+    assert table["p_holm"].tolist() == [c.p_holm for c in tested]
 
 
 def test_a_missing_counterpart_is_said(tmp_path):

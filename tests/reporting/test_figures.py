@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 from fake_runs import pretraining_run
 
-from neuro_ssl.reporting.figures import middle_slices, pretraining_curves
+from neuro_ssl.reporting.curves import LOSSES, pretraining_curves
+from neuro_ssl.reporting.figures import middle_slices
 from neuro_ssl.reporting.runs import read_runs
 
 
@@ -32,13 +33,21 @@ def test_standardised_volumes_keep_a_black_background():
 def test_every_curve_of_pretraining_has_something_in_it_and_says_what(tmp_path):
     pretraining_run(tmp_path / "simclr_pretrain-1a2b3c4d")
     file = tmp_path / "simclr_pretrain-1a2b3c4d" / "metrics.csv"
-    names = ["representation/rankme", "representation/sex_knn_auroc", "representation/seconds", "throughput/memory_gb"]
+    names = [f"representation/{name}" for name in ("rankme", "sex_knn_auroc", "sex_logistic_auroc", "seconds")]
+    names.append("throughput/memory_gb")
     more = [{"epoch": epoch, "step": 4 * epoch, "metric": name, "value": 0.7} for name in names for epoch in (9, 19)]
     pd.concat([pd.read_csv(file), pd.DataFrame(more)]).to_csv(file, index=False)
-    assert [panel.caption for panel in pretraining_curves(read_runs(tmp_path).pretraining)] == [
-        "Loss: training (dashed) and validation (solid)",
-        "Contrastive accuracy: training (dashed) and validation (solid)",
-        "RankMe (effective rank): validation (solid)",
-        "representation/rankme: frozen features of validation scans",
-        "representation/sex_knn_auroc: frozen features of validation scans",
+    curves = pretraining_curves(read_runs(tmp_path).pretraining)
+    assert [[panel.caption for panel in panels] for panels in curves.values()] == [
+        ["Loss: training (dashed) and validation (solid)"],
+        [
+            "Contrastive accuracy: training (dashed) and validation (solid)",
+            "RankMe (effective rank): validation (solid)",
+            "RankMe of frozen features: validation scans (solid)",
+        ],
+        ["Sex: AUROC: nearest neighbours (dashed) and logistic (solid)"],
     ]
+    (loss,) = curves[LOSSES]
+    recorded = pd.read_csv(file).query("metric == 'val/loss'")
+    for epoch, value in zip(recorded["epoch"], recorded["value"], strict=True):
+        assert f"Loss, validation, epoch {epoch + 1:.0f}: {value:.4g}" in loss.html

@@ -8,10 +8,11 @@ import yaml
 from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.evaluation.metrics import METRICS
+from neuro_ssl.reporting.models import group_by_task
 from neuro_ssl.reporting.page import render
 from neuro_ssl.reporting.run_sections import run_sections
 from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import group_by_task, tidy_results
+from neuro_ssl.reporting.tidy import tidy_results
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -63,7 +64,8 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
     assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
-    assert sorted(f.name for f in output.iterdir()) == ["figures", "report.html", "results.csv", "results.md"]
+    tables = ["comparisons.csv", "results.csv", "results.md", "results.tex"]
+    assert sorted(f.name for f in output.iterdir()) == sorted(["figures", "report.html", *tables])
 
     text = (output / "report.html").read_text()
     page = Page(text)
