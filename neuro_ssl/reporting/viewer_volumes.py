@@ -68,7 +68,7 @@ def smoothed(values: Array, affine: Array) -> Array:
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     width_mm = max(SMOOTHING_MM, 1.5 * float(spacing_mm.max()))
     sigma_mm = width_mm / np.sqrt(8 * np.log(2))
-    return np.asarray(ndimage.gaussian_filter(values, sigma_mm / spacing_mm, mode="constant"))
+    return np.asarray(ndimage.gaussian_filter(values, sigma_mm / spacing_mm))
 
 
 def coarser(values: Array, affine: Array) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ def as_in_the_figure(file):
     """The smoothed map, by nibabel."""
     image = nib.load(file)
     width_mm = max(6, 1.5 * image.header.get_zooms()[0])
-    return nib.processing.smooth_image(image, width_mm, mode="constant").get_fdata()
+    return nib.processing.smooth_image(image, width_mm, mode="reflect").get_fdata()
 
 
 def volume(text):
