@@ -14,18 +14,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from nilearn import image, plotting
-from scipy import ndimage
 
+from neuro_ssl.explaining.display import PERCENTILE, inside_brain, smoothing_mm
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 
 # Slices in mm: from the temporal poles to the vertex, from the occipital to the frontal lobe, from side to side; the
 # hippocampi (z −16, y −22, x ±28), the ventricles (z 14) and the central sulcus (z 54) are among them.
 CUTS_MM = {"z": (-32, -16, 0, 14, 34, 54), "y": (-82, -52, -22, 0, 22, 46), "x": (-46, -28, -6, 6, 28, 46)}
-SMOOTHING_MM = 8.0  # full width at half maximum: single voxels of gradients are noise to the eye
 PIXEL_MM = 2.0  # at most; coarser grids are interpolated
-EDGE = 0.35  # of white matter: where the mean scan is darker, only some of the brains reach
-PERCENTILE = 99.5  # of the absolute map in the brain, where colours end
 FAINT = 0.15  # of that, below which nothing is drawn over the brain
 
 
@@ -51,8 +48,8 @@ def draw(
         signed: whether attributions may be negative.
     """
     brain, attribution = (_fine(volume, grid) for volume in (background, mean))
-    inside = ndimage.binary_fill_holes(brain.get_fdata() > EDGE)
-    smooth = image.smooth_img(attribution, max(SMOOTHING_MM, grid.spacing_mm)).get_fdata() * inside
+    inside = inside_brain(brain.get_fdata())
+    smooth = image.smooth_img(attribution, smoothing_mm(grid.spacing_mm)).get_fdata() * inside
     limit = float(np.percentile(np.abs(smooth[inside]), PERCENTILE)) or 1.0
     attribution = image.new_img_like(brain, smooth)
     brain = image.new_img_like(brain, brain.get_fdata() * inside)

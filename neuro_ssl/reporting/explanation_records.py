@@ -43,6 +43,7 @@ class Explanation(BaseModel):
     n_subjects: int
     completeness_error: float | None
     sanity_check: SanityCheck | None
+    outside_brain: float
     command: str
     versions: dict[str, str]
     commit: str | None

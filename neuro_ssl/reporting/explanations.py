@@ -14,10 +14,11 @@ import matplotlib as mpl
 import numpy as np
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.explaining.display import SMOOTHING_MM
 from neuro_ssl.reporting.explanation_records import Map, read_map
 from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.viewer_volumes import FINEST_MM, SMOOTHING_MM
+from neuro_ssl.reporting.viewer_volumes import FINEST_MM
 
 BUDGET_BYTES = 5_000_000  # of figures and volumes in a page, which is to stay below 15 MB: NiiVue alone takes 2.3
 NOTEWORTHY, MOSTLY = 0.01, 0.5  # shares of a map outside the brain: for its caption, and for the warnings
@@ -139,8 +140,8 @@ def _fill(explained: list[Explained], budget: int) -> list[str]:
 def _caption(label: str, one: Map) -> str:
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.info.settings.items())
     lines = [f"{label}{f' ({settings})' if settings else ''}."]
-    if (outside := one.volume["outside"]) > NOTEWORTHY:
-        lines.append(f"{100 * outside:.0f} % of the attribution lies outside the brain.")
+    if one.info.outside_brain > NOTEWORTHY:
+        lines.append(f"{100 * one.info.outside_brain:.0f} % of the attribution lies outside the brain.")
     if one.info.completeness_error is not None:
         lines.append(f"Attributions add up to what they explain but for {100 * one.info.completeness_error:.1f} %.")
     if one.info.sanity_check:
@@ -152,9 +153,9 @@ def _caption(label: str, one: Map) -> str:
 def _warnings(maps: list[Map]) -> list[str]:
     lines = [
         f"{one.info.title} of {one.info.run} ({one.info.output}) lies outside the brain for "
-        f"{100 * one.volume['outside']:.0f} %: it says little about brains."
+        f"{100 * one.info.outside_brain:.0f} %: it says little about brains."
         for one in maps
-        if one.volume["outside"] > MOSTLY
+        if one.info.outside_brain > MOSTLY
     ]
     if single := sorted({one.info.run for one in maps if one.info.n_subjects == 1}):
         lines.append(

@@ -11,16 +11,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.explaining.display import PERCENTILE, inside_brain, smoothing_mm
 
 FINEST_MM = 2.0  # finer, and a page would be eight times as large for what the eye hardly sees
-SMOOTHING_MM, PERCENTILE = 6.0, 99.5  # those of `explaining.figure`, so that the two pictures of a map agree
 STRONGEST = (0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of the brain's voxels that a reader may choose to see
 LEVELS = 127  # of an int8, on either side of 0
 Array = npt.NDArray[Any]
 
 
 def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
-    """An attribution map, smoothed as in its figure, and the brain below it.
+    """A mean map, shown as its picture shows it, and the brain below it.
 
     Args:
         folder: has `mean.nii.gz` and `background.nii.gz`, one grid.
@@ -28,46 +28,43 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
     Returns:
         What `templates/viewer.js` needs of the map: `data`, base64 of a gzipped NIfTI file, int8; `limit`, the value
         that 127 stands for, a percentile of the absolute map in the brain, so that no single voxel pales all others;
-        `thresholds`, pairs of per cent of the brain's voxels and the level that as many reach; `outside`, the share of
-        absolute attribution that lies outside the brain, as it was before smoothing; `peak_mm`, where in the brain the
-        largest absolute value is (RAS). And the background, base64 of a gzipped NIfTI file, uint8.
+        `thresholds`, pairs of per cent of the brain's voxels and the level that as many reach; `peak_mm`, where in the
+        brain the largest absolute value is (RAS). And the background, base64 of a gzipped NIfTI file, uint8, 0 outside
+        the brain and nowhere else.
 
     Raises:
         InputError: a file is missing or unreadable, or the two don't match.
     """
     values, affine = _read(folder / "mean.nii.gz")
-    brain, brain_affine = _read(folder / "background.nii.gz")
-    if values.shape != brain.shape or not np.allclose(affine, brain_affine) or not brain.max() > 0:
+    scan, scan_affine = _read(folder / "background.nii.gz")
+    if values.shape != scan.shape or not np.allclose(affine, scan_affine) or not inside_brain(scan).any():
         raise InputError(f"{folder}: background.nii.gz is not of the grid of mean.nii.gz, or empty; explain again")
-    outside = float(np.abs(values[brain <= 0]).sum() / (np.abs(values).sum() or 1))
-    (values, affine), (brain, _) = coarser(smoothed(values, affine), affine), coarser(brain, affine)
-    magnitude, inside = np.abs(values), brain > 0
+    (values, affine), (scan, _) = coarser(smoothed(values, affine), affine), coarser(scan, affine)
+    magnitude, inside = np.abs(values), inside_brain(scan)
     limit = float(np.percentile(magnitude[inside], PERCENTILE) or magnitude.max() or 1)
     levels = np.rint(np.clip(values / limit, -1, 1) * LEVELS)
-    # Where most voxels are 0, as in Grad-CAM, so is a threshold, and everything around the brain would be shown.
+    # Where most voxels are 0, as in Grad-CAM, so is a threshold, and everything would be shown.
     least = np.clip(np.percentile(magnitude[inside], [100 - share for share in STRONGEST]) / limit * LEVELS, 1, LEVELS)
     peak = np.unravel_index(np.argmax(np.where(inside, magnitude, -1)), magnitude.shape)
     attribution = {
         "data": _encoded(levels.astype(np.int8), affine),
         "limit": limit,
         "thresholds": [[share, round(float(level), 2)] for share, level in zip(STRONGEST, least, strict=True)],
-        "outside": outside,
         "peak_mm": (affine[:3, :3] @ peak + affine[:3, 3]).tolist(),
     }
-    grey = np.rint(np.clip(brain / np.percentile(brain[inside], 99.5), 0, 1) * 255)
+    grey = np.clip(np.rint(255 * scan / np.percentile(scan[inside], 99.5)), 1, 255) * inside
     return attribution, _encoded(grey.astype(np.uint8), affine)
 
 
 def smoothed(values: Array, affine: Array) -> Array:
-    """By a Gaussian of `SMOOTHING_MM` full width at half maximum, on coarse grids 1.5 voxels, as `explaining.figure`.
+    """By a Gaussian, as in the picture.
 
     Args:
         values: (x, y, z).
         affine: 4×4, from voxel indices to mm.
     """
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    width_mm = max(SMOOTHING_MM, 1.5 * float(spacing_mm.max()))
-    sigma_mm = width_mm / np.sqrt(8 * np.log(2))
+    sigma_mm = smoothing_mm(float(spacing_mm.max())) / np.sqrt(8 * np.log(2))
     return np.asarray(ndimage.gaussian_filter(values, sigma_mm / spacing_mm))
 
 

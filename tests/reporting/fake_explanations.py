@@ -26,7 +26,7 @@ def write_explanation(runs_dir, method="integrated_gradients", *, run=RUN, signe
     folder = Path(runs_dir) / "explanations" / run / f"{method}-0123abcd"
     folder.mkdir(parents=True)
     affine, mm = Grid.named(grid).affine, positions_mm(grid)
-    brain = np.where(blob(mm, (0, -20, 10), (62, 82, 62), 0) > 0, 0.5 + 0.4 * np.sin(mm[1] / 9), 0)
+    brain = np.where(blob(mm, (0, -20, 10), (62, 82, 62), 0) > 0, 0.7 + 0.3 * np.sin(mm[1] / 9), 0)
     values = 0.01 * blob(mm, LEFT_HIPPOCAMPUS_MM, (10, 10, 10), 0.1)
     if signed:
         values -= 0.006 * blob(mm, (-26, -20, 34), (10, 10, 10), 0.1)
@@ -56,6 +56,7 @@ def record(method, run, signed, grid):
         "n_scans": 43,
         "n_subjects": 36,
         "completeness_error": 0.021 if method == "integrated_gradients" else None,
+        "outside_brain": 0.0 if signed else 0.15,
         "sanity_check": {"n_scans": 4, "likeness": {"head": 0.71, "input": 0.23}},
         "command": f"python -m neuro_ssl.explain weights=runs/{run} methods=[{method}]",
         "versions": {"python": "3.11.9", "captum": "0.8.0"},
