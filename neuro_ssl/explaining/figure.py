@@ -13,16 +13,15 @@ from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from nilearn import image, plotting
+from nilearn import plotting
 
-from neuro_ssl.explaining.display import PERCENTILE, inside_brain, smoothing_mm
+from neuro_ssl.explaining.display import display
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 
 # Slices in mm: from the temporal poles to the vertex, from the occipital to the frontal lobe, from side to side; the
 # hippocampi (z −16, y −22, x ±28), the ventricles (z 14) and the central sulcus (z 54) are among them.
 CUTS_MM = {"z": (-32, -16, 0, 14, 34, 54), "y": (-82, -52, -22, 0, 22, 46), "x": (-46, -28, -6, 6, 28, 46)}
-PIXEL_MM = 2.0  # at most; coarser grids are interpolated
 FAINT = 0.15  # of that, below which nothing is drawn over the brain
 
 
@@ -47,12 +46,12 @@ def draw(
         note: below the slices.
         signed: whether attributions may be negative.
     """
-    brain, attribution = (_fine(volume, grid) for volume in (background, mean))
-    inside = inside_brain(brain.get_fdata())
-    smooth = image.smooth_img(attribution, smoothing_mm(grid.spacing_mm)).get_fdata() * inside
-    limit = float(np.percentile(np.abs(smooth[inside]), PERCENTILE)) or 1.0
-    attribution = image.new_img_like(brain, smooth)
-    brain = image.new_img_like(brain, brain.get_fdata() * inside)
+    shown = display(mean.transpose(2, 1, 0), background.transpose(2, 1, 0), grid.affine)
+    attribution, brain = (
+        nib.Nifti1Image((volume * shown.inside).astype(np.float32), shown.affine)  # type: ignore[no-untyped-call]
+        for volume in (shown.attribution, shown.brain)
+    )
+    limit = shown.limit
 
     colours = "RdBu_r" if signed else "viridis"
     figure, rows = plt.subplots(len(CUTS_MM), 1, figsize=(11, 6.9))
@@ -86,15 +85,6 @@ def draw(
     )
     figure.text(0.012, 0.012, f"{how} {note}", fontsize=8, color="0.3")
     return figure
-
-
-def _fine(volume: npt.NDArray[np.float32], grid: Grid) -> nib.Nifti1Image:
-    """A volume of the grid as an image of pixels that are small enough to look at."""
-    whole = nib.Nifti1Image(volume.transpose(2, 1, 0), grid.affine)  # type: ignore[no-untyped-call]
-    if grid.spacing_mm <= PIXEL_MM:
-        return whole
-    fine: nib.Nifti1Image = image.resample_img(whole, np.diag([PIXEL_MM] * 3), interpolation="linear")
-    return fine
 
 
 def write(figure: Figure, folder: Path) -> None:

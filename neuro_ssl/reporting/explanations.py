@@ -20,7 +20,7 @@ from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.section import Section
 from neuro_ssl.reporting.viewer_volumes import FINEST_MM
 
-BUDGET_BYTES = 5_000_000  # of figures and volumes in a page, which is to stay below 15 MB: NiiVue alone takes 2.3
+BUDGET_BYTES = 6_000_000  # of figures and volumes in a page, which is to stay below 15 MB: NiiVue alone takes 2.3
 NOTEWORTHY, MOSTLY = 0.01, 0.5  # shares of a map outside the brain: for its caption, and for the warnings
 # Parts of matplotlib's maps, weak to strong, without the colours that vanish on a grey brain.
 COLOURS = {"raises": ("RdBu_r", 0.66, 0.92), "lowers": ("RdBu_r", 0.34, 0.08), "unsigned": ("viridis", 0.4, 1.0)}

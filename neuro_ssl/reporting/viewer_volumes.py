@@ -8,10 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.explaining.display import PERCENTILE, inside_brain, smoothing_mm
+from neuro_ssl.explaining.display import EDGE, display
 
 FINEST_MM = 2.0  # finer, and a page would be eight times as large for what the eye hardly sees
 STRONGEST = (0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of the brain's voxels that a reader may choose to see
@@ -37,35 +36,24 @@ def viewer_volumes(folder: Path) -> tuple[dict[str, Any], str]:
     """
     values, affine = _read(folder / "mean.nii.gz")
     scan, scan_affine = _read(folder / "background.nii.gz")
-    if values.shape != scan.shape or not np.allclose(affine, scan_affine) or not inside_brain(scan).any():
+    if values.shape != scan.shape or not np.allclose(affine, scan_affine) or not scan.max() > EDGE:
         raise InputError(f"{folder}: background.nii.gz is not of the grid of mean.nii.gz, or empty; explain again")
-    (values, affine), (scan, _) = coarser(smoothed(values, affine), affine), coarser(scan, affine)
-    magnitude, inside = np.abs(values), inside_brain(scan)
-    limit = float(np.percentile(magnitude[inside], PERCENTILE) or magnitude.max() or 1)
-    levels = np.rint(np.clip(values / limit, -1, 1) * LEVELS)
+    shown = display(values, scan, affine)
+    (values, affine), (scan, _) = coarser(shown.attribution, shown.affine), coarser(shown.brain, shown.affine)
+    magnitude, inside = np.abs(values), coarser(shown.inside, shown.affine)[0] >= 0.5
+    levels = np.rint(np.clip(values / shown.limit, -1, 1) * LEVELS)
     # Where most voxels are 0, as in Grad-CAM, so is a threshold, and everything would be shown.
-    least = np.clip(np.percentile(magnitude[inside], [100 - share for share in STRONGEST]) / limit * LEVELS, 1, LEVELS)
+    least = np.percentile(magnitude[inside], [100 - share for share in STRONGEST]) / shown.limit * LEVELS
+    least = np.clip(least, 1, LEVELS)
     peak = np.unravel_index(np.argmax(np.where(inside, magnitude, -1)), magnitude.shape)
     attribution = {
         "data": _encoded(levels.astype(np.int8), affine),
-        "limit": limit,
+        "limit": shown.limit,
         "thresholds": [[share, round(float(level), 2)] for share, level in zip(STRONGEST, least, strict=True)],
         "peak_mm": (affine[:3, :3] @ peak + affine[:3, 3]).tolist(),
     }
     grey = np.clip(np.rint(255 * scan / np.percentile(scan[inside], 99.5)), 1, 255) * inside
     return attribution, _encoded(grey.astype(np.uint8), affine)
-
-
-def smoothed(values: Array, affine: Array) -> Array:
-    """By a Gaussian, as in the picture.
-
-    Args:
-        values: (x, y, z).
-        affine: 4×4, from voxel indices to mm.
-    """
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    sigma_mm = smoothing_mm(float(spacing_mm.max())) / np.sqrt(8 * np.log(2))
-    return np.asarray(ndimage.gaussian_filter(values, sigma_mm / spacing_mm))
 
 
 def coarser(values: Array, affine: Array) -> tuple[Array, Array]:
