@@ -31,7 +31,7 @@ def main(cfg: ReportConfig) -> None:
         print(text)
     for line in warnings + [line for section in sections for line in section.warnings]:
         if not any(line in text for text in tables):
-            print(line)
+            print(line.partition("\n")[0])
     print(f"report: {output / PAGE}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, refuse_sweep_over_devices
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import TrainConfig, check_train
-from neuro_ssl.sweeps import keeps_test_closed
+from neuro_ssl.sweeps import keeps_test_closed, note_point
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -75,6 +75,7 @@ def main(cfg: TrainConfig) -> float | None:
         encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, begins_with))
+    note_point(run.path)
     if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:

@@ -155,10 +155,12 @@ def test_a_search_is_scored_on_validation_and_its_choice_is_tested_without_train
     assert sorted(RETURNED) == pytest.approx(sorted(best.values()), rel=1e-6)
     assert {record_of(run)["validation"]["metric"] for run in runs} == {"val/loss"}
 
-    command("report", f"runs_dir={tmp_path / 'runs'}")
-    assert capsys.readouterr().out.count("(test split not opened)") == 2
+    (sweep,) = (tmp_path / "runs" / ".sweeps").iterdir()
+    command("report", f"runs_dir={tmp_path / 'runs'}", f"runs=['{sweep}']")
+    assert "Left out: 2 runs (the test split stayed closed)" in capsys.readouterr().out
     page = (tmp_path / "runs" / "report" / "report.html").read_text()
-    assert "Its command without -m, with open_test=true, tests it." in page
+    assert "its command without -m, with open_test=true, tests a run" in page
+    assert all(f"<li>{run.name}</li>" in page for run in runs)
 
     command("train", *probe, "optimizer.learning_rate=0.02", "open_test=false")  # shown again, as it was
     out = capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Figures of a regression's predictions, alike for runs and evaluations: predicted against true, and agreement."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from neuro_ssl.evaluation.agreement import limits_of_agreement
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate, file_name
-from neuro_ssl.reporting.prediction_figures import Predicted, over_replicates
+from neuro_ssl.reporting.prediction_figures import Predicted
 from neuro_ssl.reporting.tables import format_score
 
 MAX_MARKS = 600  # points that can be pointed at; more are drawn as one picture, or the page grows by megabytes
@@ -39,11 +40,11 @@ def predicted_vs_true(
     axes.plot(limits, limits, color=GREY, linewidth=0.8)
     _cloud(axes, model, scans["target"], scans["prediction"], scans, unit)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"True{units}", ylabel=f"Predicted{units}")
-    axes.set_title(model.label)
+    axes.set_title(_title(model))
     return Panel(
         file_name(title, model.label, "predictions"),
         f"{title}, {model.label}: predicted against true value of {len(scans)} scans.",
-        f"{metric} {format_score(model.score)}.{over_replicates([model], 'a point is')}",
+        f"{metric} {format_score(model.score)}.{_over_replicates(model)}",
         figure,
     )
 
@@ -82,7 +83,7 @@ def bland_altman(title: str, model: Predicted, unit: str | None) -> Panel:
         line = axes.axhline(score.value, color="#1b1b1b", linewidth=1.1, linestyle=style)
         annotate(line, tips=[f"{name}: {format_score(score)}{f' {unit}' if unit else ''}"])
     _cloud(axes, model, (scans["prediction"] + scans["target"]) / 2, difference, scans, unit)
-    axes.set(xlabel=f"Mean of predicted and true{units}", ylabel=f"Predicted − true{units}", title=model.label)
+    axes.set(xlabel=f"Mean of predicted and true{units}", ylabel=f"Predicted − true{units}", title=_title(model))
     axes.set_box_aspect(1)
     limits = "limits of agreement n/a"
     if not math.isnan(found.lower.value):
@@ -90,7 +91,7 @@ def bland_altman(title: str, model: Predicted, unit: str | None) -> Panel:
     return Panel(
         file_name(title, model.label, "bland altman"),
         f"{title}, {model.label}: predicted minus true by the mean of both, {len(scans)} scans.",
-        f"Mean difference {format_score(found.mean)}, {limits}.{over_replicates([model], 'a point is')}",
+        f"Mean difference {format_score(found.mean)}, {limits}{f' {unit}' if unit else ''}.{_over_replicates(model)}",
         figure,
     )
 
@@ -102,6 +103,16 @@ def limits_of(models: Sequence[Predicted]) -> tuple[float, float]:
     )
     margin = 0.05 * float(np.ptp(values)) or 1.0
     return float(values.min()) - margin, float(values.max()) + margin
+
+
+def _title(model: Predicted) -> str:
+    return textwrap.fill(model.label, 32)
+
+
+def _over_replicates(model: Predicted) -> str:
+    """A sentence for captions on what a point is; nothing where it is a prediction."""
+    n = model.table["replicate"].nunique() if "replicate" in model.table else 1
+    return f" Points are means over {n} seeds or repetitions, which err less than one." if n > 1 else ""
 
 
 def scans_of(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ MARKERS = "os^Dv<>"
 PALETTE = COLOURS[: len(MARKERS)]  # without yellow, which is faint on white
 COLOUR_MAP = "cividis"
 ABSENT = "#c4c4c4"
+SEEN = " Hollow: scans or persons that the encoder was trained on."
 NAMES = {"pca": "PCA", "umap": "UMAP"}
 
 
@@ -41,21 +42,24 @@ def colourings(scans: pd.DataFrame) -> list[str]:
 
 
 @mpl.rc_context(STYLE)
-def embedding(scan_set: ScanSet, kind: str, projections: Sequence[Projection], *, pointed: bool) -> Panel:
-    """All encoders' projections of the same scans.
+def embedding(
+    scan_set: ScanSet, kind: str, encoders: Sequence[Encoded], projections: Sequence[Projection], *, pointed: bool
+) -> Panel:
+    """Encoders' projections of the same scans.
 
     Args:
         scan_set: what is shown.
         kind: a key of `projections.PROJECTIONS`.
-        projections: of each encoder.
+        encoders: of the scan set, those of this figure.
+        projections: of each of them.
         pointed: whether points say what they are; else they are drawn as pictures.
     """
     columns = colourings(scan_set.scans) or [""]
-    n_rows = len(scan_set.encoders)
+    n_rows = len(encoders)
     figure = Figure(figsize=(0.55 + 2.0 * len(columns), 0.9 + 2.0 * n_rows), layout="constrained")
     grid = figure.subplots(n_rows, len(columns), squeeze=False)
     tips = [_tip(scan) for scan in scan_set.scans.to_dict("records")] if pointed else None
-    for encoded, found, row in zip(scan_set.encoders, projections, grid, strict=True):
+    for encoded, found, row in zip(encoders, projections, grid, strict=True):
         for axes, column in zip(row, columns, strict=True):
             _scatter(axes, scan_set.scans, column, encoded, found, tips)
             axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
@@ -71,12 +75,12 @@ def embedding(scan_set: ScanSet, kind: str, projections: Sequence[Projection], *
         grid[0][place].set_title(_label(column))
         _key(figure, grid[:, place], scan_set.scans, column)
     n_subjects = scan_set.scans["subject_id"].nunique()
-    names = ", ".join(encoded.name for encoded in scan_set.encoders)
+    names = ", ".join(encoded.name for encoded in encoders)
     return Panel(
         file_name("embeddings", scan_set.cohort, "held out" if scan_set.held_out else "", kind),
         f"{NAMES[kind]} of {len(scan_set.scans)} scans of {n_subjects} subjects, cohort {scan_set.cohort}, by "
         f"{names}; coloured by {', '.join(map(_label, columns))}.",
-        _caption(kind),
+        _caption(kind) + (SEEN if any(encoded.seen is not None and encoded.seen.any() for encoded in encoders) else ""),
         figure,
     )
 

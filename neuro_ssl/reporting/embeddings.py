@@ -11,7 +11,8 @@ from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.projections import MIN_SCANS, PROJECTIONS, UMAP_EXTRA, choose
 from neuro_ssl.reporting.section import Section
 
-MAX_POINTED = 12_000  # points of the section that say what they are; 3 MB of the page
+MAX_POINTED = 12_000  # points of the section that say what they are; 4 MB of the page
+MAX_ROWS = 6  # encoders a figure, so that it fits on a page that is printed
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,7 @@ def _cloud(scan_set: ScanSet, kinds: Sequence[str], pointed: bool) -> Cloud:
             continue
         bar = progress_bar(iterable=scan_set.encoders, desc=NAMES[kind], unit="encoder", delay=5)
         found = [PROJECTIONS[kind](encoded.features) for encoded in bar]
-        panels.append(embedding(scan_set, kind, found, pointed=pointed))
+        for first in range(0, len(found), MAX_ROWS):
+            rows = slice(first, first + MAX_ROWS)
+            panels.append(embedding(scan_set, kind, scan_set.encoders[rows], found[rows], pointed=pointed))
     return Cloud(file_name("embeddings of", title), title, f"{about}.", panels, scan_set.held_out)

@@ -63,13 +63,20 @@ def of_evaluations(results: Sequence[Path]) -> list[ScanSet]:
 
     Args:
         results: directories with an `evaluation.yaml`; unfinished ones are passed over.
+
+    Raises:
+        InputError: a file of features is damaged.
     """
     sets: dict[str, ScanSet] = {}
     for folder in results:
         record = yaml.safe_load((folder / "evaluation.yaml").read_text(encoding="utf-8"))
         if not record.get("finished") or not (folder / "features.parquet").is_file():
             continue
-        table = pd.read_parquet(folder / "features.parquet")
+        try:
+            table = pd.read_parquet(folder / "features.parquet")
+        except (OSError, ValueError) as error:  # pyarrow's errors are of these
+            remedy = "delete it to report without it"
+            raise InputError(f"{folder / 'features.parquet'}: unreadable ({error}); {remedy}") from error
         for (cohort, model), rows in table.groupby(["cohort", "model"], sort=False):
             rows = rows.reset_index(drop=True)
             features = np.stack(rows["features"].tolist()).astype(np.float64)
@@ -102,12 +109,12 @@ def of_files(files: Sequence[str]) -> list[ScanSet]:
         scans = table[[c for c in ("scan_id", "subject_id", "split", *KNOWN) if c in table]].reset_index(drop=True)
         known = ScanSet(cohort, bool(about.get("simulated")), scans, n_all, False)
         scan_set = sets.setdefault(_key(cohort, scans), known)
-        seen = table["seen_in_training"]
+        seen, file = table["seen_in_training"], Path(name).name
         if seen.isna().any():
-            scan_set.warnings.append(f"{name}: {weights} doesn't say whom it was trained on.")
+            scan_set.warnings.append(f"{file}: {weights} doesn't say whom it was trained on.")
         elif seen.any():
             scan_set.warnings.append(
-                f"{name}: {weights} was trained on {int(seen.sum())} of these {len(seen)} scans or persons (hollow "
+                f"{file}: {weights} was trained on {int(seen.sum())} of these {len(seen)} scans or persons (hollow "
                 "marks): those may lie better apart than new people's would."
             )
         _add(scan_set, Encoded(weights, features, None if seen.isna().any() else seen.to_numpy(bool)), Path(name))

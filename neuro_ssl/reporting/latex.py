@@ -1,19 +1,23 @@
 """Tables for papers: LaTeX with booktabs, each with caption, label and notes."""
 
 import re
+import textwrap
 from collections.abc import Collection, Sequence
 
 PREAMBLE = (
-    "% \\input this file; in the preamble: \\usepackage{booktabs,adjustbox} and, before TeX Live 2018, "
+    "% \\input this file; in the preamble: \\usepackage{booktabs,adjustbox,makecell} and, before TeX Live 2018, "
     "\\usepackage[utf8]{inputenc}\n"
 )
+END = r"\\"  # of a row
+SMALL = r"\footnotesize"
+HEADING_WIDTH = 16  # characters
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
     **{
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        '"': r"\textquotedbl{}",
+        '"': "''",
         "“": "``",
         "”": "''",
         "–": "--",
@@ -37,7 +41,8 @@ def latex_table(
 
     Args:
         header: of the columns; the first is set left, the others centred.
-        rows: cells as plain text, as many as the header has; LaTeX's special characters are escaped.
+        rows: cells as plain text, as many as the header has; LaTeX's special characters are escaped. Lines after a
+            cell's first are set smaller.
         caption: above the table.
         label: for `\\ref`, such as `tab:brain-age`.
         notes: below it, a line each.
@@ -48,10 +53,13 @@ def latex_table(
     """
     if odd := [row for row in rows if len(row) != len(header)]:
         raise ValueError(f"{len(header)} columns, but a row of {len(odd[0])} cells: {odd[0]}")
-    body = [
-        f"{chr(92) + 'midrule' + chr(10) if i in rules_before else ''}{' & '.join(map(escape, row))} \\\\"
-        for i, row in enumerate(rows)
-    ]
+    headings = [[escape(line) for line in textwrap.wrap(text, HEADING_WIDTH)] for text in header]
+    body = []
+    for i, row in enumerate(rows):
+        if i:
+            body.append(r"\midrule" if i in rules_before else r"\addlinespace")
+        cells = [[escape(line) for line in cell.split("\n")] for cell in row]
+        body.append(_row([[first, *(f"{{{SMALL} {line}}}" for line in more)] for first, *more in cells], "t"))
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
@@ -60,7 +68,7 @@ def latex_table(
         r"\begin{adjustbox}{max width=\textwidth}",
         f"\\begin{{tabular}}{{@{{}}l{'c' * (len(header) - 1)}@{{}}}}",
         r"\toprule",
-        f"{' & '.join(map(escape, header))} \\\\",
+        _row(headings, "b"),
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -70,6 +78,14 @@ def latex_table(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[Sequence[str]], align: str) -> str:
+    """Cells of a line each, or of several, which are aligned at the top or bottom."""
+    texts = []
+    for lines, side in zip(cells, "l" + "c" * len(cells), strict=False):
+        texts.append(lines[0] if len(lines) == 1 else f"\\makecell[{align}{side}]{{{END.join(lines)}}}")
+    return f"{' & '.join(texts)} {END}"
 
 
 def escape(text: str) -> str:

@@ -80,7 +80,7 @@ def roc(title: str, models: Sequence[Predicted], positive: str) -> Panel:
     return Panel(
         file_name(title, "roc"),
         f"{title}: ROC curves. {_scores(models, 'AUROC')}",
-        f"ROC curves; positive class: {positive}.{over_replicates(models)}",
+        f"ROC curves; positive class: {positive}.{_over_replicates(models, ('replicate', 'fold'))}",
         figure,
     )
 
@@ -115,7 +115,7 @@ def precision_recall(title: str, models: Sequence[Predicted], positive: str) -> 
         file_name(title, "precision recall"),
         f"{title}: precision by recall of {', '.join(model.label for model in models)}.",
         f"Precision and recall; {share:.0%} of the scans are {positive} (dashed), which guessing "
-        f"reaches.{over_replicates(models)}",
+        f"reaches.{_over_replicates(models)}",
         figure,
     )
 
@@ -212,9 +212,8 @@ def _scores(models: Sequence[Predicted], metric: str) -> str:
     return "; ".join(f"{model.label}: {metric} {format_score(model.score)}" for model in models) + "."
 
 
-def over_replicates(models: Sequence[Predicted], what: str = "a curve is") -> str:
-    """A sentence for captions on what is averaged; nothing where nothing is."""
-    several = [model.table["replicate"].nunique() for model in models if "replicate" in model.table]
-    if max(several, default=1) < 2:
-        return ""
-    return f" Where a model has several seeds or repetitions, {what} their mean."
+def _over_replicates(models: Sequence[Predicted], columns: Sequence[str] = ("replicate",)) -> str:
+    """A sentence for the captions of curves on what is averaged; nothing where nothing is."""
+    several = any(model.table[column].nunique() > 1 for model in models for column in columns if column in model.table)
+    words = "seeds, repetitions or folds" if "fold" in columns else "seeds or repetitions"
+    return f" Where a model has several {words}, a curve is their mean." if several else ""

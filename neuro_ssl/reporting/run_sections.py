@@ -128,11 +128,9 @@ def warnings(runs: Runs, groups: Sequence[TaskGroup]) -> list[str]:
         lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
     closed = [run.name for run in runs.unfinished if run.reason == NOT_OPENED]
     if closed:
-        which = f"{closed[0]} ({NOT_OPENED})" if len(closed) == 1 else f"{len(closed)} runs whose test split is closed"
-        lines.append(
-            f"Left out: {which}, as of a search or an evaluation. A run's command without -m, with open_test=true, "
-            "tests it." + ("" if len(closed) == 1 else "\n" + "\n".join(closed))
-        )
+        which, names = (closed[0], []) if len(closed) == 1 else (f"{len(closed)} runs", closed)
+        how = "as it does in a search or an evaluation: its command without -m, with open_test=true, tests a run"
+        lines.append("\n".join([f"Left out: {which} ({NOT_OPENED}), {how}.", *names]))
     if dirty := [run.info.name for run in runs.finished if run.info.dirty]:
         which = f"all {len(dirty)} runs" if len(dirty) == len(runs.finished) else ", ".join(dirty)
         lines.append(f"Trained with uncommitted changes, so that the commit doesn't identify the code: {which}.")

@@ -25,7 +25,7 @@ FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
     "downstream": ("metrics.csv", "results.json", "predictions.parquet"),
 }
-NOT_OPENED = "test split not opened"
+NOT_OPENED = "the test split stayed closed"
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
 VIEW_ARRAYS = ("original", "view1")  # at least; contrastive tasks have view2 too

@@ -17,7 +17,8 @@ class Section:
         content: the template's variables. Templates of sections don't see each other's.
         panels: every figure in it; they are written to files beside the page, too.
         links: in the table of contents below the title: the id of an element in the template, and words.
-        warnings: what a reader must know before reading a number; all sections' stand on top of the page.
+        warnings: what a reader must know before reading a number; all sections' stand on top of the page. Of one with
+            several lines the first is shown, and the others unfold.
         simulated: cohorts in it that are simulated; named on top as well.
         sources: what it was made from, in words: `3 finished runs`.
         files: more files beside the page, by name: tables as text. What ends in `.md` is printed, too.

@@ -1,5 +1,6 @@
 """What a report is made from: the directories of runs, evaluations and explanations that its command names."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from neuro_ssl.errors import InputError
 
+POINTS = "points"  # in a sweep's folder: a file a point, with the way to its run
 RECORDS = ("run.yaml", "evaluation.yaml", "explanation.yaml")  # each kind of directory has its own
 
 
@@ -49,10 +51,16 @@ def _named(runs_dir: Path, name: str) -> list[Path]:
     """The folders that a name stands for."""
     for place in (runs_dir, Path()):
         folders = [place / name] if Path(name).is_absolute() or (place / name).exists() else list(place.glob(name))
-        found = [folder for folder in folders if any(next(folder.rglob(record), None) for record in RECORDS)]
-        if found:
+        folders = [run for folder in sorted(folders) for run in _points(folder) or [folder]]
+        if found := [folder for folder in folders if any(next(folder.rglob(record), None) for record in RECORDS)]:
             return found
     there = sorted({file.parent.relative_to(runs_dir).as_posix() for r in RECORDS for file in runs_dir.rglob(r)})
     like = get_close_matches(name, there, n=5, cutoff=0.4) or there[:5]
     known = f"of {len(there)} in {runs_dir}: {', '.join(like)}" if there else f"{runs_dir} has none"
     raise InputError(f"runs={name}: no run, evaluation, explanation or sweep of that name; {known}")
+
+
+def _points(folder: Path) -> list[Path]:
+    """The runs of a sweep, whose folder it is."""
+    points = sorted((folder / POINTS).glob("*"))
+    return [Path(os.path.normpath(folder / point.read_text(encoding="utf-8"))) for point in points]

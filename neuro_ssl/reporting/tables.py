@@ -1,6 +1,7 @@
 """Results as tables, one a task: for people (Markdown, HTML) and for papers (LaTeX). For machines: `tidy`."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -164,7 +165,14 @@ def latex(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> str:
     for group, of_group in zip(groups, rows, strict=True):
         compared = any(row.against for row in of_group)
         header = ["Model", *map(group.label, group.metrics), *([AGAINST] if compared else [])]
-        body = [[row.name, *_cells(row), *([row.against] if compared else [])] for row in of_group]
+        body = [
+            [
+                row.name,
+                *(_in_lines(cell) for cell in _cells(row)),
+                *([row.against.replace(" (", "\n(")] if compared else []),
+            ]
+            for row in of_group
+        ]
         first = group.runs[0].results
         caption = (
             f"{group.title}, {group.dataset.title}: scores on the test split ({first.n_test_scans} scans of "
@@ -201,6 +209,11 @@ def _cells(row: Row) -> list[str]:
     if not row.over_seeds:
         return cells
     return [cell + over_seeds(score) for cell, score in zip(cells, row.over_seeds, strict=True)]
+
+
+def _in_lines(cell: str) -> str:
+    """A score above its intervals."""
+    return re.sub(r" (?=seeds)|(?<!seeds) (?=\[)", "\n", cell)
 
 
 def over_seeds(score: Score) -> str:

@@ -17,6 +17,7 @@ from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.models import Model, common_scans
 from neuro_ssl.evaluation.probes import fit_probe
+from neuro_ssl.reporting.encoded import of_evaluations
 from neuro_ssl.views.intensity import standardise
 
 VOLUME = "brain volume + intensity quantiles"
@@ -112,6 +113,9 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     embedded = pd.read_parquet(file).set_index("scan_id").loc[ours.index]
     np.testing.assert_array_equal(np.stack(ours["features"]), embedded[[f"f{i}" for i in range(64)]])
     assert ours["age_years"].equals(embedded["age_years"])
+    (shown,) = of_evaluations([folder])  # as the report reads them
+    assert [encoded.name for encoded in shown.encoders] == features["model"].unique().tolist()
+    assert shown.simulated and len(shown.scans) == len(held_out)
 
     text = (folder / "results.md").read_text()
     assert text in capsys.readouterr().out

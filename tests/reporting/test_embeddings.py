@@ -173,6 +173,7 @@ def test_what_an_encoder_was_trained_on_is_hollow_and_said(tmp_path):
     for row, n_hollow in zip(cells_of(panel), (5, 0, 0), strict=True):
         hollow = [line for line in row[1].lines if line.get_markerfacecolor() == "none"]
         assert sum(len(line.get_xdata()) for line in hollow) == n_hollow
+    assert "Hollow: scans or persons that the encoder was trained on" in panel.caption
     assert len(section.warnings) == 2 and section.simulated == ["own"]
     assert "ours was trained on 5 of these 12 scans" in section.warnings[0]
     assert "theirs doesn't say whom it was trained on" in section.warnings[1]
@@ -193,6 +194,20 @@ def test_points_that_are_too_many_for_the_page_are_pictures(tmp_path, monkeypatc
     folder = evaluation(tmp_path / "results-1", {"ours": ("pretrained", features_of(0))})
     (section,) = embedding_sections([folder], projections=["pca"])
     assert "data-tip" not in section.panels[0].html and "<image" in section.panels[0].html
+
+
+def test_many_encoders_are_several_figures(tmp_path):
+    models = {f"encoder {k}": ("pretrained", features_of(k)) for k in range(8)}
+    (section,) = embedding_sections([evaluation(tmp_path / "results-1", models)], projections=["pca"])
+    names = [row[0].get_ylabel().split("\nPC")[0] for panel in section.panels for row in cells_of(panel)]
+    assert names == list(models) and len(section.panels) == 2
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    folder = evaluation(tmp_path / "results-1", {"ours": ("pretrained", features_of(0))})
+    (folder / "features.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"results-1/features.parquet: unreadable \("):
+        embedding_sections([folder], projections=["pca"])
 
 
 def test_a_collapsed_encoder_is_one_point_and_no_error(tmp_path):

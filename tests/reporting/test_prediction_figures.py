@@ -70,7 +70,7 @@ def test_the_area_under_a_mean_curve_is_the_score_of_the_tables():
     model = Predicted("Ours", COLOURS[0], table, scores["auroc"])
     x, y = lines_of(panel := roc("Sex", [model], "M"), "Ours").get_data()
     assert auc(x, y) == pytest.approx(scores["auroc"].value, abs=1e-6)
-    assert "their mean" in panel.caption
+    assert panel.caption.endswith("seeds, repetitions or folds, a curve is their mean.")
     x, y = lines_of(precision_recall("Sex", [model], "M"), "Ours").get_data()
     assert np.sum(np.diff(x) * y[1:]) == pytest.approx(scores["average_precision"].value)
 
@@ -127,6 +127,7 @@ def test_bland_altman_draws_the_mean_of_replicates_with_its_limits():
     lower, upper = difference.mean() + 1.959964 * difference.std(ddof=1) * np.array([-1, 1])
     heights = [line.get_ydata()[0] for line in panel.image.axes[0].lines if line.get_marker() == "None"]
     np.testing.assert_allclose(heights, [0, difference.mean(), lower, upper], rtol=1e-6)
+    assert panel.caption.endswith("years. Points are means over 2 seeds or repetitions, which err less than one.")
     assert f"limits of agreement {lower:.2f} [" in panel.caption and f"{upper:.2f} [" in panel.caption
 
 
