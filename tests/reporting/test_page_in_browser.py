@@ -10,12 +10,16 @@ from conftest import run_command
 from fake_explanations import write_explanation
 from fake_runs import write_runs
 from matplotlib import image
+from test_embeddings import embedded, features_of
+
+from neuro_ssl.reporting.page import ORDER
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BINARY is None, reason="no chromium or chrome on the PATH"),
 ]
 COMPLAINTS = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
+LACKING = {"evaluations"}
 PHONE = {"width": 390, "height": 844, "mobile": True}
 PLACE = "document.querySelector('.viewer .place').textContent"
 UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
@@ -23,13 +27,14 @@ UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report of runs of two seeds and of explanations."""
+    """A report of runs of two seeds, of embedded features, and of explanations."""
     runs = tmp_path_factory.mktemp("runs")
     write_runs(runs, seeds=(0, 1))
     for method, signed in {"integrated_gradients": True, "grad_cam": False}.items():
         write_explanation(runs, method, signed=signed, grid="4mm")
     write_explanation(runs, run="probe-sex-1a2b3c4d", output="logit of sex = M", unit="logit")
-    run_command("report", f"runs_dir={runs}", f"output={runs / 'report'}", "figures=[svg]")
+    features = embedded(runs / "ours.parquet", features_of(0))
+    run_command("report", f"runs_dir={runs}", f"output={runs / 'report'}", "figures=[svg]", f"embeddings=[{features}]")
     return runs / "report" / "report.html"
 
 
@@ -68,6 +73,11 @@ def test_the_checks_would_notice(browser, tmp_path):
     del browser.events[before:]
     assert {kind for kind, what in events if kind in COMPLAINTS and complains(kind, what)} == COMPLAINTS
     assert any(what["request"]["url"].startswith("https:") for kind, what in events if "WillBeSent" in kind)
+
+
+def test_every_section_is_there(opened):
+    sections = opened.run("[...document.querySelectorAll('main > section')].map(section => section.id)")
+    assert sections == [name for name in ORDER if name not in LACKING]
 
 
 def test_every_figure_is_there(opened, page):
@@ -196,6 +206,15 @@ def test_methods_change_and_one_viewer_is_open_at_a_time(opened):
     assert opened.run("document.querySelectorAll('.viewer')[0].querySelector('button').checkVisibility()")
     opened.run("document.querySelector('.viewer [name=close]').click()")
     assert opened.run("document.querySelectorAll('.viewer canvas').length") == 0
+
+
+def test_a_viewer_may_be_closed_while_it_loads(opened):
+    opened.run("for (const one of document.querySelectorAll('.viewer > button')) one.click()")
+    opened.wait_for("document.querySelectorAll('.viewer')[1].dataset.ready")
+    opened.run("new Promise(done => setTimeout(done, 1000))")
+    assert opened.run("document.querySelectorAll('.viewer canvas').length") == 1
+    assert not opened.run("document.querySelectorAll('.viewer')[0].dataset.ready")
+    assert np.ptp(drawn(opened)) > 0.5
 
 
 def test_without_webgl_the_figure_stays_and_the_viewer_says_why(opened):

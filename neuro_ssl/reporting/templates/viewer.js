@@ -20,25 +20,31 @@
     document.head.append(script);
   }
 
+  function release(nv) {
+    nv.cleanup();
+    nv.gl.getExtension("WEBGL_lose_context").loseContext();
+  }
+
   async function open(box, data) {
     close();
     const button = box.querySelector("button");
     button.hidden = true;
     box.append(document.getElementById("viewer").content.cloneNode(true));
     const at = selector => box.querySelector(selector), control = name => at(`[name=${name}]`);
+    const canvas = at("canvas"), closed = () => !canvas.isConnected; // it may be while something loads
     let nv;
     close = () => {
-      if (nv) {
-        nv.cleanup();
-        nv.gl.getExtension("WEBGL_lose_context").loseContext();
-      }
+      if (nv) release(nv);
+      delete box.dataset.ready;
       for (const child of [...box.children]) if (child !== button && child.tagName !== "SCRIPT") child.remove();
       button.hidden = false;
       close = () => {};
     };
     control("close").addEventListener("click", () => { close(); button.focus(); });
     control("map").append(...data.maps.map((map, i) => new Option(map.title, i)));
-    if (!document.createElement("canvas").getContext("webgl2")) {
+    const trial = document.createElement("canvas").getContext("webgl2");
+    trial?.getExtension("WEBGL_lose_context").loseContext();
+    if (!trial) {
       at(".place").textContent = "This browser has no WebGL 2, which drawing in 3D needs. The figure above shows the map.";
       return;
     }
@@ -49,10 +55,13 @@
       show3Dcrosshair: true, crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "mm", crosshairWidth: 0.8,
     });
     for (const name in colours) started.addColormap(name, lut(colours[name]));
-    await started.attachToCanvas(at("canvas"));
+    await started.attachToCanvas(canvas);
+    if (closed()) return release(started);
     nv = started;
     const load = (base64, name, options) => niivue.NVImage.loadFromBase64({ base64, name, ...options });
-    nv.addVolume(await load(data.background, BRAIN, { colormap: "gray", cal_min: 0, cal_max: 255 }));
+    const brain = await load(data.background, BRAIN, { colormap: "gray", cal_min: 0, cal_max: 255 });
+    if (closed()) return;
+    nv.addVolume(brain);
     const map = () => data.maps[control("map").value];
 
     function recolour() {
@@ -84,10 +93,11 @@
 
     async function showMap() {
       const { data: base64, signed, thresholds } = map();
-      if (nv.volumes[1]) nv.removeVolume(nv.volumes[1]);
       const colormap = signed ? { colormap: "raises", colormapNegative: "lowers" } : { colormap: "unsigned" };
       const volume = await load(base64, MAP, { ...colormap, cal_min: 1, cal_max: LEVELS });
-      if (!control("outside").checked) volume.img = volume.img.map((level, i) => nv.volumes[0].img[i] && level);
+      if (closed()) return;
+      if (nv.volumes[1]) nv.removeVolume(nv.volumes[1]);
+      if (!control("outside").checked) volume.img = volume.img.map((level, i) => brain.img[i] && level);
       volume.colormapType = 1; // colours run from 0 and mean the same whatever is hidden
       nv.addVolume(volume);
       control("shown").max = thresholds.length - 1;
@@ -104,8 +114,9 @@
     control("shown").max = map().thresholds.length - 1;
     control("shown").value = 3;
     await showMap();
+    if (closed()) return;
     goToPeak();
-    control("map").addEventListener("change", () => showMap().then(goToPeak));
+    control("map").addEventListener("change", () => showMap().then(() => closed() || goToPeak()));
     control("outside").addEventListener("change", showMap);
     control("view").addEventListener("change", event => nv.setSliceType(Number(event.target.value)));
     control("sides").addEventListener("change", event => nv.setRadiologicalConvention(Boolean(event.target.value)));
