@@ -189,7 +189,7 @@ class ExplainConfig:
     methods: list[str] = MISSING
     scans: Any = MISSING
     max_scans: int | None = MISSING
-    baseline: str = MISSING
+    baseline: str | None = MISSING
     native: bool = MISSING
     sanity_check: bool = MISSING
     device: str = MISSING

@@ -14,6 +14,7 @@ The digits stand for weights, scans, method and settings, so that the same comma
 if it was interrupted. `making` fills the folder.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -44,7 +45,7 @@ TITLES = {
 Baseline = Literal["background", "mean_scan"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """What is explained, how, and where that is kept.
 
@@ -56,7 +57,9 @@ class Explanation:
         split: that they are of, for the record.
         name: of the method.
         method: with its settings.
-        baseline: what stands for absence: `background`, or `mean_scan`, the mean of these scans.
+        baseline: what stands for absence: `background`; `mean_scan`, the mean of these scans; or None, which is
+            background for a trained task, and for an encoder without a head the mean scan: there the question is how a
+            scan differs from the others, and against an empty volume all brains are alike.
 
     Raises:
         InputError: another baseline.
@@ -69,19 +72,24 @@ class Explanation:
     split: str
     name: str
     method: Method
-    baseline: Baseline = "background"
+    baseline: Baseline | None = None
 
     def __post_init__(self) -> None:
-        if self.baseline not in get_args(Baseline):
-            raise InputError(f"baseline must be {' or '.join(get_args(Baseline))}, got {self.baseline!r}")
+        if self.baseline not in (None, *get_args(Baseline)):
+            raise InputError(f"baseline must be null, {' or '.join(get_args(Baseline))}, got {self.baseline!r}")
+
+    @property
+    def absence(self) -> Baseline:
+        """The baseline that is used."""
+        return self.baseline or ("background" if self.model.target else "mean_scan")
 
     @property
     def settings(self) -> dict[str, Any]:
         """Of the method."""
         settings = asdict(self.method)  # type: ignore[call-overload]
-        return {**settings, "baseline": self.baseline} if self.method.uses_baseline else settings
+        return {**settings, "baseline": self.absence} if self.method.uses_baseline else settings
 
-    @property
+    @functools.cached_property
     def path(self) -> Path:
         """The folder of this explanation."""
         content = {

@@ -129,7 +129,7 @@ class Maker:
 
     def _attribute(self, model: Explained, inputs: Tensor, mean_input: Tensor) -> tuple[Tensor, Tensor]:
         """Attributions and the baseline, (scans, 1, z, y, x) both."""
-        if self.explanation.baseline == "mean_scan":
+        if self.explanation.absence == "mean_scan":
             baseline = mean_input.expand_as(inputs)
         else:
             baseline = background(inputs, model.intensity)

@@ -122,6 +122,8 @@ def test_an_interrupted_one_goes_on(arguments, pretrained, tmp_path, command, ca
         absolute = nib.load(folder / "mean_absolute.nii.gz").get_fdata()
         np.testing.assert_allclose(absolute, np.mean(np.abs(scans), axis=0), atol=1e-5)
         assert record["signed"] == (np.min(scans) < 0)
+        uses = folder.name.startswith(("integrated", "occlusion"))
+        assert record["settings"].get("baseline") == ("mean_scan" if uses else None)
     folder = next(folder for folder in everything if folder.name.startswith("gradient"))
     kept, lost = sorted(folder.glob("scans/*_attribution.nii.gz"))[:2]
     written, before = kept.stat().st_mtime_ns, nib.load(lost).get_fdata()
@@ -136,6 +138,26 @@ def test_an_interrupted_one_goes_on(arguments, pretrained, tmp_path, command, ca
     assert "likeness of the maps" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_one_target_of_several(random_scans, tmp_path, command):
+    """The logit of a multitask run's second target is what its predicted probability comes from."""
+    data = ("dataset=csv", "dataset.cohort=c", "grid=16mm", f"data_dir='{random_scans.path.parents[2]}'")
+    where = (*data, f"runs_dir='{tmp_path}'")
+    settings = ("encoder.width=8", "trainer.max_epochs=3", "strategy=cpu", "logger=csv", "num_workers=0")
+    command("train", "+experiment=from_scratch", "task=multitask", "views=none", *where, *settings)
+    (run,) = tmp_path.glob("from_scratch-*")
+    options = (*where, f"weights='{run}'", "device=cpu", "native=false", "methods=[gradient_x_input]")
+    command("explain", *options, "target=sex")
+    (folder,) = folders(tmp_path)
+    assert yaml.safe_load((folder / "explanation.yaml").read_text())["output"] == "logit of sex = M"
+    table = pd.read_parquet(run / "predictions.parquet")
+    table = table[(table["split"] == "test") & (table["task"] == "sex")]
+    assert len(table) == 3
+    for row in table.itertuples():
+        output = json.loads((folder / "scans" / f"{row.scan_id}_attribution.json").read_text())["output"]
+        assert 1 / (1 + np.exp(-output)) == pytest.approx(row.prediction, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -147,7 +169,7 @@ def test_an_interrupted_one_goes_on(arguments, pretrained, tmp_path, command, ca
         (["target=sex"], "target=sex: weights="),
         (["grid=4mm"], "no volume store of cohort ixi on grid 4mm"),
         (["methods=[grad_cam]"], "grad_cam.layer=-1 has maps of 1×1×1 elements"),
-        (["baseline=noise"], "baseline must be background or mean_scan, got 'noise'"),
+        (["baseline=noise"], "baseline must be null, background or mean_scan, got 'noise'"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
         (["+occlusion.size=3"], "occlusion.size is not a parameter"),
         (["integrated_gradients.n_steps=0"], "integrated_gradients.n_steps must be at least 1, got 0"),
@@ -170,6 +192,7 @@ def test_another_grid_than_the_weights_were_trained_on(arguments, random_scans, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_images_that_are_gone(age_run, real_brains, tmp_path):
     """Their maps are in MNI space alone; the next time they are made, if the image is back."""
     store = VolumeStore.find(real_brains / "stores" / "ixi", "8mm")
