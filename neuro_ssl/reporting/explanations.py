@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ import numpy as np
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.explaining.display import SMOOTHING_MM
-from neuro_ssl.reporting.explanation_records import Map, read_map
+from neuro_ssl.reporting.explanation_records import Explanation, Map, read_map
 from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.section import Section
 from neuro_ssl.reporting.viewer_volumes import FINEST_MM
@@ -84,7 +85,7 @@ def explanation_sections(folders: Sequence[Path], budget: int = BUDGET_BYTES) ->
                 "niivue": niivue() if viewers else None,
             },
             panels=[panel for group in explained for panel in group.panels],
-            links=[(group.id, f"{group.maps[0].info.output} ({group.maps[0].info.run})") for group in explained],
+            links=[(group.id, _heading(group.maps[0].info)) for group in explained],
             warnings=_warnings(maps),
             simulated=sorted({one.info.cohort for one in maps if one.info.simulated}),
             sources=[f"{len(maps)} explanation{'s' if len(maps) > 1 else ''}"],
@@ -135,6 +136,11 @@ def _fill(explained: list[Explained], budget: int) -> list[str]:
             "maps": [one.volume | words for one, words in zip(group.maps, shown, strict=True)],
         }
     return left_out
+
+
+def _heading(info: Explanation) -> str:
+    short = shorten(info.output, 50, placeholder=" …")
+    return f"{short[0].upper()}{short[1:]} ({info.run})"
 
 
 def _caption(label: str, one: Map) -> str:
