@@ -15,11 +15,13 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.explanations import explanation_sections
     from neuro_ssl.reporting.page import PAGE, write
     from neuro_ssl.reporting.run_sections import run_sections
-    from neuro_ssl.reporting.runs import read_directories
+    from neuro_ssl.reporting.runs import apart_from_evaluations, read_directories
     from neuro_ssl.reporting.sources import find
 
     found = find(Path(cfg.runs_dir), cfg.runs)
-    sections = run_sections(read_directories(found.runs))
+    everything = read_directories(found.runs)
+    runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])
+    sections = run_sections(runs, elsewhere)
     sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
     sections += explanation_sections(found.explanations)
     output = Path(cfg.output)

@@ -25,7 +25,7 @@ def run_command(name: str, *arguments: object) -> None:
         module.main()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def command():
     return run_command
 

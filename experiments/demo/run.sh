@@ -22,4 +22,5 @@ run $train -m +experiment=linear_probe $tasks weights="$pretrained"
 run $train -m +experiment=linear_probe $tasks $small                  # an untrained encoder, for comparison
 run $train -m +experiment=finetune $tasks weights="$pretrained" trainer.max_epochs=12
 run $train -m +experiment=from_scratch $tasks $small trainer.max_epochs=12
+run python -m neuro_ssl.explain weights="$(ls -td runs/finetune-brain_age-* | head -n 1)" max_scans=10
 run python -m neuro_ssl.report

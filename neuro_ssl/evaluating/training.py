@@ -20,6 +20,8 @@ _OF_PROCESSES = re.compile(
     r"SLURM_(NTASKS|PROCID|LOCALID|NODEID)$"  # else a training would wait for the tasks of this command's step
 )
 
+_OF_EVALUATION = re.compile(r" label_fraction=\S+ label_seed=\d+ seed=\d+ (.* )?open_test=(true|false)$")
+
 
 def option(key: str, value: object) -> str:
     """`key=value` as Hydra reads it: texts that it would take for something else are quoted, as 1e3, null, Guy's."""
@@ -53,6 +55,11 @@ def run_command(name: str, options: Sequence[str]) -> str:
     if done.returncode:
         raise InputError(f"neuro_ssl.{name} failed, with the command and the message above")
     return done.stdout
+
+
+def is_of_evaluation(command: str) -> bool:
+    """Whether a run's command is one that an evaluation gives: see `Predictor._trained`."""
+    return _OF_EVALUATION.search(command) is not None
 
 
 def trained_run(options: Sequence[str]) -> Path:

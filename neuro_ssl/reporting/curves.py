@@ -1,7 +1,8 @@
 """Metrics by epoch, of pretraining and of training on tasks."""
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -35,6 +36,8 @@ SPLITS = {"train/": ("--", "training"), "val/": ("-", "validation")}
 STYLES = {"-": "solid", "--": "dashed"}
 COST = ("representation/seconds", "representation/share_of_time")  # isn't about the representation
 TIPS_A_LINE = 50
+FEW_POINTS = 12  # which are marked
+LABEL_WIDTH = 32  # characters of an axis label in a line
 
 
 @dataclass(frozen=True)
@@ -67,25 +70,43 @@ class Drawn:
 
 def pretraining_curves(runs: Sequence[PretrainingRun]) -> dict[str, list[Panel]]:
     """One panel a metric, by heading: losses, health of the representation, probes of frozen features by target."""
-    logged = list(dict.fromkeys(str(name) for run in runs for name in run.metrics["metric"]))
     drawn = [Drawn(run, run.info.name, run.info.name, COLOURS[i % len(COLOURS)]) for i, run in enumerate(runs)]
-    # What SimCLR scores when it can't tell a view's partner from the 2·batch − 2 other views.
-    chance = {}
-    if {run.info.task for run in runs} == {"simclr"} and len(batches := {run.info.batch_size for run in runs}) == 1:
-        candidates = 2 * batches.pop() - 1
-        chance = {"loss": math.log(candidates), "contrastive_accuracy": 1 / candidates}
     grouped: dict[str, list[Panel]] = {LOSSES: [], HEALTH: [], PROBED: []}
-    for name, (label, lines) in _metrics(logged).items():
+    for name, (label, lines) in _metrics(_logged(drawn)).items():
         heading = LOSSES if name.endswith("loss") else PROBED if name not in LABELS and "/" in name else HEALTH
-        references = [Reference(chance[name], ":", "chance, about")] if name in chance else []
-        grouped[heading].append(_panel(drawn, lines, label, f"Pretraining {name}", "Pretraining", references))
+        # Losses of different tasks have no common scale.
+        tasks = sorted({run.info.task for run in runs}) if heading == LOSSES else [""]
+        for task in tasks:
+            of_task = [one for one in drawn if one.run.info.task == task] if task else drawn
+            if not _logged(of_task) & {line.metric for line in lines}:
+                continue
+            title = f"{label} ({task})" if len(tasks) > 1 else label
+            file = f"Pretraining {name} {task if len(tasks) > 1 else ''}"
+            grouped[heading].append(_panel(of_task, lines, title, file, "Pretraining", _chance(of_task, name, label)))
     return {heading: panels for heading, panels in grouped.items() if panels}
 
 
-def _metrics(logged: Sequence[str]) -> dict[str, tuple[str, list[Line]]]:
+def _logged(drawn: Sequence[Drawn]) -> set[str]:
+    """The metrics that any of the runs has."""
+    return {str(name) for one in drawn for name in one.run.metrics["metric"]}
+
+
+def _chance(drawn: Sequence[Drawn], name: str, label: str) -> list[Reference]:
+    """What knowing nothing scores, where that is known and the same for all runs."""
+    if label.endswith(SCORES["auroc"]):
+        return [Reference(0.5, ":", "chance")]
+    batches = {one.run.info.batch_size for one in drawn}
+    if {one.run.info.task for one in drawn} != {"simclr"} or len(batches) > 1:
+        return []
+    candidates = 2 * batches.pop() - 1  # the partner of a view, and the 2·batch − 2 other views
+    chance = {"loss": math.log(candidates), "contrastive_accuracy": 1 / candidates}
+    return [Reference(chance[name], ":", "chance, about")] if name in chance else []
+
+
+def _metrics(logged: Collection[str]) -> dict[str, tuple[str, list[Line]]]:
     """Panels of pretraining by name, with label and lines: the splits of a metric, or the probes of a target."""
     panels: dict[str, tuple[str, list[Line]]] = {}
-    for metric in logged:
+    for metric in sorted(logged):  # training before validation, nearest neighbours before ridge or logistic
         group, _, name = metric.partition("/")
         if f"{group}/" in SPLITS:
             panels.setdefault(name, (LABELS.get(name, name), []))[1].append(Line(metric, *SPLITS[f"{group}/"]))
@@ -93,8 +114,9 @@ def _metrics(logged: Sequence[str]) -> dict[str, tuple[str, list[Line]]]:
             panels[metric] = (LABELS[metric], [Line(metric, "-", "validation scans")])
         elif group == "representation" and metric not in COST:
             target, probe, score = [*name.rsplit("_", 2), "", ""][:3]
-            words = target.replace("_", " ").capitalize()
-            label = f"{words}: {SCORES.get(score, score)}"
+            quantity, years, _ = target.partition("_years")
+            words = quantity[:1].upper() + quantity[1:].replace("_", " ")
+            label = f"{words}: {SCORES.get(score, score)}{' (years)' if years else ''}"
             line = Line(metric, *PROBES.get(probe, ("-", probe)))
             panels.setdefault(f"representation/{target}_{score}", (label, []))[1].append(line)
     order = [*LABELS, *sorted(name for name in panels if name not in LABELS)]
@@ -135,7 +157,8 @@ def _panel(
     for one in drawn:
         for line in lines:
             _curve(axes, one, line, label)
-    for series, colour in {one.series: one.colour for one in drawn}.items():
+    metrics = {line.metric for line in lines}
+    for series, colour in {one.series: one.colour for one in drawn if _logged([one]) & metrics}.items():
         axes.plot([], [], color=colour, label=series)
     for reference in references:
         annotate(
@@ -144,7 +167,7 @@ def _panel(
         )
     axes.set_xlim(0.5, max(2, *(_last_epoch(one.run) for one in drawn)) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="Epoch", ylabel=label)
+    axes.set(xlabel="Epoch", ylabel=textwrap.fill(label, LABEL_WIDTH))
     axes.legend(loc="best")
     words = " and ".join(f"{line.words} ({STYLES[line.style]})" for line in lines)
     return Panel(file_name(name, "by epoch"), f"{title}: {label} by epoch, {words}.", f"{label}: {words}", figure)
@@ -156,8 +179,8 @@ def _curve(axes: Axes, one: Drawn, line: Line, label: str) -> None:
         return
     curve = rows.groupby("epoch")["value"].mean()
     epochs, values = curve.index.to_numpy(float) + 1, curve.to_numpy(float)
-    marker = "o" if len(curve) == 1 else ""
-    (drawn,) = axes.plot(epochs, values, line.style, color=one.colour, marker=marker, markersize=4, linewidth=1.4)
+    marker = "o" if len(curve) <= FEW_POINTS else ""
+    (drawn,) = axes.plot(epochs, values, line.style, color=one.colour, marker=marker, markersize=3.5, linewidth=1.4)
     annotate(drawn, series=one.series)
     shown = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), TIPS_A_LINE)).round().astype(int))
     (points,) = axes.plot(epochs[shown], values[shown], linestyle="none")

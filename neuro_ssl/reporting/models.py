@@ -113,7 +113,7 @@ class TaskGroup:
 
 
 def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
-    """Groups of comparable runs, by cohort, manifest and grid, then task and target.
+    """Groups of comparable runs, by cohort, grid, split and manifest, then task and target.
 
     Runs by protocol, whether of several targets, weights and seed.
     """
@@ -122,7 +122,7 @@ def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
         what = (run.results.task, run.results.target, run.results.kind, str(run.results.positive_class))
         groups.setdefault((*run.info.dataset.key, *what), []).append(run)
     ordered = []
-    for _, members in sorted(groups.items()):
+    for _, members in sorted(groups.items(), key=lambda item: (_place(item[1][0]), item[0])):
         members.sort(
             key=lambda run: (
                 PROTOCOLS.index(run.results.protocol),
@@ -138,6 +138,11 @@ def group_by_task(runs: list[DownstreamRun]) -> list[TaskGroup]:
             TaskGroup(first.info.dataset, first.results.task, first.results.kind, first.results.unit, members)
         )
     return ordered
+
+
+def _place(run: DownstreamRun) -> tuple[str, str, str]:
+    """Before the hashes, what readers know a dataset by."""
+    return run.info.dataset.cohort, run.info.dataset.grid, run.info.dataset.split
 
 
 def _weights(run: DownstreamRun) -> str:

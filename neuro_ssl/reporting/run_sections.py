@@ -47,8 +47,13 @@ class TaskPart:
         return any(row.against for row in self.rows)
 
 
-def run_sections(runs: Runs) -> list[Section]:
-    """All that is to be said of runs: the sections of what there is, and how to read them."""
+def run_sections(runs: Runs, elsewhere: Sequence[str] = ()) -> list[Section]:
+    """All that is to be said of runs: the sections of what there is, and how to read them.
+
+    Args:
+        runs: those to show.
+        elsewhere: names of runs that are not among them, as an evaluation that is shown trained and judged them.
+    """
     parts = [_task_part(group) for group in group_by_task(runs.downstream)]
     groups = [part.group for part in parts]
     sections = _task_sections(parts) if parts else []
@@ -58,8 +63,12 @@ def run_sections(runs: Runs) -> list[Section]:
         sections.append(made_section(runs.finished))
     about = {"paper": PAPER if any(group.reference for group in groups) else ""}
     simulated = sorted({run.info.dataset.cohort for run in runs.finished if run.info.dataset.simulated})
-    reading = Section("reading", "How to read this page", about, warnings=warnings(runs, groups), simulated=simulated)
-    return [*sections, reading]
+    lines = warnings(runs, groups)
+    if elsewhere:
+        how = "and are shown with its results alone; named in runs=, they are shown by themselves, too"
+        are = "1 run is a training" if len(elsewhere) == 1 else f"{len(elsewhere)} runs are trainings"
+        lines.append("\n".join([f"{are} of an evaluation {how}.", *elsewhere]))
+    return [*sections, Section("reading", "How to read this page", about, warnings=lines, simulated=simulated)]
 
 
 def _task_part(group: TaskGroup) -> TaskPart:
@@ -120,8 +129,8 @@ def warnings(runs: Runs, groups: Sequence[TaskGroup]) -> list[str]:
     for n, titles in few.items():
         if n < FEW_SUBJECTS:
             lines.append(
-                f"Only {n} test subjects for {', '.join(titles)}: the intervals are rough, and only large differences "
-                "can show."
+                f"Only {n} test subjects for {', '.join(dict.fromkeys(titles))}: the intervals are rough, and only "
+                "large differences can show."
             )
     unfinished = [run for run in runs.unfinished if run.reason != NOT_OPENED]
     for run in unfinished:

@@ -6,7 +6,7 @@ downstream runs add `results.json` and `predictions.parquet`, pretraining runs `
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.evaluating.training import is_of_evaluation
 from neuro_ssl.reporting.records import Results, RunInfo
 from neuro_ssl.reporting.sources import find
 
@@ -75,6 +76,7 @@ class Unfinished:
     name: str
     path: Path
     reason: str
+    command: str = ""  # if it is known
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,26 @@ def read_directories(paths: Sequence[Path]) -> Runs:
     )
 
 
+def apart_from_evaluations(runs: Runs, named: Collection[Path]) -> tuple[Runs, list[str]]:
+    """The runs without the trainings of evaluations, which are shown with them; and the names of those.
+
+    Args:
+        runs: all runs.
+        named: directories of runs that stay in any case.
+    """
+
+    def stays(run: Run | Unfinished) -> bool:
+        command = run.command if isinstance(run, Unfinished) else run.info.command
+        return run.path in named or not is_of_evaluation(command)
+
+    kept = Runs(
+        runs.pretraining, [run for run in runs.downstream if stays(run)], [run for run in runs.unfinished if stays(run)]
+    )
+    left = [run.path.name for run in runs.downstream if not stays(run)]
+    left += [run.path.name for run in runs.unfinished if not stays(run)]
+    return kept, list(dict.fromkeys(left))
+
+
 def _read_run(path: Path) -> Sequence[Run | Unfinished]:
     """What a directory holds: one entry, or of a run of several targets one for each."""
     facts = _parsed(path / "run.yaml", lambda file: yaml.safe_load(file.read_text()))
@@ -124,7 +146,7 @@ def _read_run(path: Path) -> Sequence[Run | Unfinished]:
         return [Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")]
     info = _validated(path / "run.yaml", RunInfo, facts)
     if info.stage == "downstream" and facts.get("test_opened") == []:
-        return [Unfinished(info.name, path, NOT_OPENED)]
+        return [Unfinished(info.name, path, NOT_OPENED, info.command)]
     missing = [name for name in FILES[info.stage] if not (path / name).is_file()]
     if missing:
         return [Unfinished(info.name, path, f"no {' or '.join(missing)}")]

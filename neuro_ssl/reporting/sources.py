@@ -20,11 +20,13 @@ class Sources:
         runs: with a `run.yaml`.
         evaluations: with an `evaluation.yaml`: the `results-…` of an evaluation's folder.
         explanations: with an `explanation.yaml`.
+        named: of the runs those that were named themselves, or by a pattern or sweep, not by a folder that holds them.
     """
 
     runs: list[Path]
     evaluations: list[Path]
     explanations: list[Path]
+    named: frozenset[Path] = frozenset()
 
 
 def find(runs_dir: Path, names: Sequence[str] | None = None) -> Sources:
@@ -44,7 +46,10 @@ def find(runs_dir: Path, names: Sequence[str] | None = None) -> Sources:
             raise InputError(f"{runs_dir}: no runs here; train first (python -m neuro_ssl.train) or set runs_dir")
     else:
         folders = [folder for name in names for folder in _named(runs_dir, name)]
-    return Sources(*(sorted({file.parent for folder in folders for file in folder.rglob(r)}) for r in RECORDS))
+    found = [sorted({file.parent for folder in folders for file in folder.rglob(record)}) for record in RECORDS]
+    return Sources(
+        found[0], found[1], found[2], frozenset(folder for folder in folders if (folder / RECORDS[0]).is_file())
+    )
 
 
 def _named(runs_dir: Path, name: str) -> list[Path]:

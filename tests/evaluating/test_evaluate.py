@@ -16,6 +16,7 @@ from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.models import Model, common_scans
+from neuro_ssl.evaluating.training import is_of_evaluation
 from neuro_ssl.evaluation.probes import fit_probe
 from neuro_ssl.reporting.encoded import of_evaluations
 from neuro_ssl.views.intensity import standardise
@@ -216,6 +217,7 @@ def test_what_is_trained_for_a_task_is_trained_by_the_train_command(
     command("evaluate", *arguments, *more, f"test_sets={test_sets}")
     rows = pd.read_parquet(the_results(tmp_path) / "predictions.parquet").query("protocol == 'finetune'")
     (run,) = tmp_path.glob("finetune-brain_age-*")
+    assert is_of_evaluation(yaml.safe_load((run / "run.yaml").read_text())["command"])
     made = pd.read_parquet(run / "predictions.parquet").set_index("scan_id")["prediction"]
     own = rows[rows["test_set"] == "test"].set_index("scan_id")
     np.testing.assert_array_equal(own["prediction"], made.loc[own.index])

@@ -1,17 +1,30 @@
 import json
+import re
+import shutil
+from contextlib import redirect_stdout
 from datetime import datetime
 from html.parser import HTMLParser
+from io import StringIO
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from fake_runs import PRETRAINING, write_runs
+from matplotlib.figure import Figure
+from scipy import stats
 
+from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import METRICS
+from neuro_ssl.reporting.comparisons import format_p
 from neuro_ssl.reporting.models import group_by_task
-from neuro_ssl.reporting.page import render
+from neuro_ssl.reporting.page import render, write
+from neuro_ssl.reporting.panel import Panel
 from neuro_ssl.reporting.run_sections import run_sections
 from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.section import Section
+from neuro_ssl.reporting.tables import markdown, task_rows
 from neuro_ssl.reporting.tidy import tidy_results
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -163,7 +176,7 @@ def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
 
 
 def test_labels_behind_the_weights_are_named(tmp_path):
-    write_runs(tmp_path)
+    write_runs(tmp_path, tasks=("age",), quality={("finetune", "pretrained"): (6, 1)})
     file = tmp_path / "age-finetune-pretrained-0" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"covariates": ["age_years"]}))
     text = Page(rendered(tmp_path)).text
@@ -237,5 +250,98 @@ def test_runs_of_an_earlier_version_lack_the_newer_scores(tmp_path):
     newer = [name for name in table if name not in earlier]
     assert table.loc["finetune", newer].isna().all() and table.loc["from_scratch", newer].notna().all()
     assert table.loc[["finetune", "from_scratch"], list(earlier)].notna().all().all()
-    text = Page(rendered(tmp_path)).text
+    text = markdown([group], [task_rows(group)])
     assert "Sensitivity at 90 % specificity" in text and "n/a" in text
+
+
+@pytest.fixture(scope="module")
+def several_seeds(tmp_path_factory, command):
+    """Two models of three seeds each, of which one run has another rate; and two whose test split is closed."""
+    folder = tmp_path_factory.mktemp("seeds")
+    quality = {("finetune", "pretrained"): (4, 1), ("from_scratch", "untrained"): (9, 1)}
+    write_runs(folder, tasks=("age",), quality=quality, seeds=(0, 1, 2))
+    for seed in (0, 1, 2, 8, 9):
+        if seed > 2:
+            shutil.copytree(folder / "age-finetune-pretrained-0", folder / f"closed-{seed}")
+        file = folder / (f"closed-{seed}" if seed > 2 else f"age-finetune-pretrained-{seed}") / "run.yaml"
+        record = yaml.safe_load(file.read_text())
+        record["config"]["optimizer"] = {"learning_rate": 0.1 if seed == 2 else 0.2}
+        record["name"] = file.parent.name
+        file.write_text(yaml.safe_dump(record | ({"test_opened": []} if seed > 2 else {})))
+    printed = StringIO()
+    with redirect_stdout(printed):
+        command("report", f"runs_dir={folder}", "figures=[]")
+    (folder / "printed").write_text(printed.getvalue())
+    return folder
+
+
+def test_seeds_are_one_row_with_their_mean_and_other_settings_another(several_seeds):
+    report = several_seeds / "report"
+    page = Page((report / "report.html").read_text())
+    table = pd.read_csv(report / "results.csv")
+    means = table[table["n_seeds"].gt(1) & table["metric"].eq("mae")].set_index("model")
+    assert list(means["n_seeds"]) == [2, 3]
+    alone = "Fine-tuned (optimizer.learning_rate=0.1)"
+    assert sorted(table["model"].dropna().unique()) == [
+        *(alone, "Fine-tuned (optimizer.learning_rate=0.2)"),
+        *(f"Fine-tuned (optimizer.learning_rate=0.2) (seed {seed})" for seed in (0, 1)),
+        *("From scratch", *(f"From scratch (seed {seed})" for seed in (0, 1, 2))),
+    ]
+    runs = [json.loads((several_seeds / f"age-from_scratch-untrained-{i}/results.json").read_text()) for i in range(3)]
+    values = [run["scores"]["mae"]["value"] for run in runs]
+    scratch = means.loc["From scratch"]
+    margin = stats.t.ppf(0.975, 2) * stats.sem(values)
+    assert list(scratch[["value", "seeds_low", "seeds_high"]]) == pytest.approx(
+        [np.mean(values), np.mean(values) - margin, np.mean(values) + margin]
+    )
+    assert scratch["low"] < scratch["value"] < scratch["high"]
+    shown = "{value:.2f} [{low:.2f}, {high:.2f}] seeds [{seeds_low:.2f}, {seeds_high:.2f}]".format(**scratch)
+    assert shown in page.text and shown in (report / "results.md").read_text()
+    cell = r"\makecell[tc]{" + shown.partition(" ")[0] + r"\\{\footnotesize {[}"
+    assert cell in (report / "results.tex").read_text()
+    assert "Each seed" in page.text
+    compared = pd.read_csv(report / "comparisons.csv")
+    assert list(compared["against"]) == ["From scratch"] * 2
+    assert f"{format_p(compared['p_holm'][0])} *" in page.text
+
+    closed = "Left out: 2 runs (the test split stayed closed)"
+    assert closed in page.text and "closed-8" in page.text
+    printed = (several_seeds / "printed").read_text()
+    assert closed in printed and "closed-8" not in printed
+
+
+def test_what_runs_share_is_said_once_and_what_differs_is_a_table(several_seeds):
+    page = Page((several_seeds / "report" / "report.html").read_text())
+    assert page.text.count("0123456789abcdef") == 1
+    headings = [a["aria-label"] for _, a in page.attributes if a.get("aria-label", "").startswith("Differing")]
+    assert headings == ["Differing settings: Runs on the tasks"]
+    rows = page.text.partition("Settings in which runs differ")[2].partition("How to read")[0]
+    assert "Run name optimizer.learning_rate seed " in rows
+    assert " age-finetune-pretrained-2 age-finetune-pretrained-2 0.1 2 " in rows
+    assert " age-from_scratch-untrained-1 age-from_scratch-untrained-1 – 1 " in rows
+
+
+def test_headings_and_links_of_the_page_are_in_order(several_seeds):
+    page = Page((several_seeds / "report" / "report.html").read_text())
+    levels = [int(tag[1]) for tag, _ in page.attributes if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and all(b <= a + 1 for a, b in pairwise(levels))
+    ids = {a["id"] for _, a in page.attributes if "id" in a}
+    targets = [a["href"][1:] for tag, a in page.attributes if tag == "a"]
+    assert len(targets) > 8 and set(targets) <= ids
+
+
+def test_figures_of_an_earlier_report_go(tmp_path):
+    def panel(name):
+        return Panel(name, "alt", "caption", Figure())
+
+    def section(*panels):
+        return Section("summary", "Summary", {"parts": [], "several_datasets": False}, panels)
+
+    write(tmp_path, [section(panel("roc"), panel("roc"), panel("old"))], datetime.now(), ["svg"])
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"roc.svg", "roc-2.svg", "old.svg"}
+    write(tmp_path, [section(panel("roc"))], datetime.now(), ["png", "pdf"])
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"roc.png", "roc.pdf"}
+    with pytest.raises(InputError, match=r"figures=\[bmp\]: not among svg, png, pdf"):
+        write(tmp_path, [], datetime.now(), ["svg", "bmp"])
+    write(tmp_path, [section(panel("roc"))], datetime.now(), [])
+    assert not (tmp_path / "figures").exists()

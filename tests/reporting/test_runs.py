@@ -7,7 +7,7 @@ import yaml
 from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.runs import NOT_OPENED, apart_from_evaluations, read_runs
 
 RUN = "sex-finetune-pretrained-0"
 
@@ -69,6 +69,22 @@ def test_only_test_predictions_are_read(runs_dir):
     (run,) = read_runs(runs_dir).downstream
     assert set(run.predictions["split"]) == {"test"}
     assert len(run.predictions) == run.results.n_test_scans
+
+
+def test_trainings_of_evaluations_are_told_by_their_commands_and_stay_if_they_are_named(tmp_path):
+    write_runs(tmp_path, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1)}, seeds=(0, 1, 2))
+    of_evaluation = "python -m neuro_ssl.train task=sex label_fraction=0.2 label_seed=1 seed=0 grid=4mm open_test="
+    own = "python -m neuro_ssl.train task=sex seed=0 label_fraction=0.2 open_test=true"
+    for seed, command in enumerate((own, of_evaluation + "true", of_evaluation + "false")):
+        edit_yaml(tmp_path / f"sex-finetune-pretrained-{seed}" / "run.yaml", command=command)
+    edit_yaml(tmp_path / "sex-finetune-pretrained-2" / "run.yaml", test_opened=[])
+    runs = read_runs(tmp_path)
+    assert [run.reason for run in runs.unfinished] == [NOT_OPENED]
+    kept, left = apart_from_evaluations(runs, ())
+    assert left == ["sex-finetune-pretrained-1", "sex-finetune-pretrained-2"]
+    assert [run.path.name for run in kept.finished] == [PRETRAINING, RUN] and kept.unfinished == []
+    kept, left = apart_from_evaluations(runs, {tmp_path / "sex-finetune-pretrained-1"})
+    assert left == ["sex-finetune-pretrained-2"] and len(kept.downstream) == 2
 
 
 def test_named_runs(runs_dir):
