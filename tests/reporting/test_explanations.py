@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.reporting import viewer_volumes
-from neuro_ssl.reporting.explanations import explanation_sections
+from neuro_ssl.reporting.explanations import explanation_sections, niivue
 
 
 def by_scipy(file, like):
@@ -170,3 +170,9 @@ def test_runs_selects_explanations_too(tmp_path, command):
         write_explanation(tmp_path, run=run)
     command("report", f"runs_dir={tmp_path}", f"runs=[explanations/{RUN}]", "figures=[]")
     assert "probe" not in (tmp_path / "report" / "report.html").read_text().partition("niivue-script")[0]
+
+
+def test_a_nilearn_without_niivue_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    with pytest.raises(InputError, match="pip install 'nilearn>=0.14.1'"):
+        niivue.__wrapped__()  # not from its cache
