@@ -20,6 +20,7 @@ pytestmark = [
 ]
 COMPLAINTS = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
 LACKING = {"evaluations"}
+NUMBER = r"\s*-?\d+(\.\d+)?(e[-+]?\d+)?"
 PHONE = {"width": 390, "height": 844, "mobile": True}
 PLACE = "document.querySelector('.viewer .place').textContent"
 UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
@@ -108,7 +109,7 @@ def test_tables_sort_both_ways(opened):
                 after = opened.run(cells)[i]
                 assert sorted(map(tuple, after)) == sorted(map(tuple, before))
                 orders.append([row[column] for row in after])
-            numbers = [[float(m[0]) for x in order if (m := re.match(r"\s*-?\d+(\.\d+)?", x))] for order in orders]
+            numbers = [[float(m[0]) for x in order if (m := re.match(NUMBER, x))] for order in orders]
             if len(numbers[0]) > len(before) / 2:
                 assert numbers == [sorted(numbers[0]), sorted(numbers[0], reverse=True)]
             else:
