@@ -29,7 +29,7 @@ from neuro_ssl.data.splits import persons
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.embedding import weights_hash
 from neuro_ssl.errors import InputError
-from neuro_ssl.explaining.methods import Method
+from neuro_ssl.explaining.method import Method
 from neuro_ssl.explaining.models import ExplainedModel
 from neuro_ssl.explaining.output import Explained
 
@@ -139,6 +139,8 @@ class Explanation:
         lines = [f"  mean.nii.gz, figure.png; {record['n_scans']} scans, {record['native']} in their own space too"]
         if (error := record["completeness_error"]) is not None:
             lines.append(f"  attributions add up to what they explain but for {error:.1%}")
+        if record["outside_brain"] > 0.005:
+            lines.append(f"  {record['outside_brain']:.0%} of all attribution lies outside the brain")
         if check := record["sanity_check"]:
             parts = ", ".join(f"{where} {value:.2f}" for where, value in check["likeness"].items())
             lines.append(f"  likeness of the maps once it is untrained from the output to …: {parts}")

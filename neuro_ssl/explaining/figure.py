@@ -1,5 +1,6 @@
 """The picture of a mean map, as slices through the scans' mean, by nilearn."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +23,7 @@ from neuro_ssl.grid import Grid
 # Slices in mm: from the temporal poles to the vertex, from the occipital to the frontal lobe, from side to side; the
 # hippocampi (z −16, y −22, x ±28), the ventricles (z 14) and the central sulcus (z 54) are among them.
 CUTS_MM = {"z": (-32, -16, 0, 14, 34, 54), "y": (-82, -52, -22, 0, 22, 46), "x": (-46, -28, -6, 6, 28, 46)}
-FAINT = 0.15  # of that, below which nothing is drawn over the brain
+FAINT = 0.15  # of where colours end, below which nothing is drawn over the brain
 
 
 def draw(
@@ -56,24 +57,26 @@ def draw(
     colours = "RdBu_r" if signed else "viridis"
     figure, rows = plt.subplots(len(CUTS_MM), 1, figsize=(11, 6.9))
     figure.subplots_adjust(left=0.01, right=0.88, top=0.9, bottom=0.07, hspace=0.02)
-    for (axis, cuts), row in zip(CUTS_MM.items(), rows, strict=True):
-        plotting.plot_stat_map(
-            attribution,
-            bg_img=brain,
-            display_mode=axis,
-            cut_coords=cuts,
-            axes=row,
-            cmap=colours,
-            threshold=FAINT * limit,
-            vmin=-limit if signed else 0.0,
-            vmax=limit,
-            symmetric_cbar=signed,
-            colorbar=False,
-            black_bg=False,
-            annotate=True,
-            draw_cross=False,
-            dim=0,
-        )
+    with warnings.catch_warnings():  # nilearn's, of a map that is 0 everywhere, which `making` tells of
+        warnings.filterwarnings("ignore", message="empty mask")
+        for (axis, cuts), row in zip(CUTS_MM.items(), rows, strict=True):
+            plotting.plot_stat_map(
+                attribution,
+                bg_img=brain,
+                display_mode=axis,
+                cut_coords=cuts,
+                axes=row,
+                cmap=colours,
+                threshold=FAINT * limit,
+                vmin=-limit if signed else 0.0,
+                vmax=limit,
+                symmetric_cbar=signed,
+                colorbar=False,
+                black_bg=False,
+                annotate=True,
+                draw_cross=False,
+                dim=0,
+            )
     scale = ScalarMappable(Normalize(-limit if signed else 0.0, limit), colours)
     bar = figure.colorbar(scale, cax=figure.add_axes((0.905, 0.15, 0.014, 0.66)))
     bar.set_label(label, fontsize=9)

@@ -77,8 +77,8 @@ class Maker:
             InputError: another process makes the same, a scan cannot be read, or something not be written.
 
         Warns:
-            UserWarning: images as acquired are gone; integrated gradients don't add up; or maps hardly depend on what
-                was learnt.
+            UserWarning: images as acquired are gone; integrated gradients don't add up; maps are empty, or hardly
+                depend on what was learnt.
         """
         explanation = self.explanation
         with held(self.path, work="makes this explanation", elsewhere="choose another runs_dir"):
@@ -88,6 +88,12 @@ class Maker:
             self._explain_scans(model, mean_input)
             n_native = self._write_native() if native else before.get("native", 0)
             mean, mean_absolute = self._means()
+            if not mean_absolute.any():
+                warnings.warn(
+                    f"{self.path}: the maps are 0 everywhere: nothing that {explanation.name} looks at "
+                    "speaks for a higher output; take another method, or of grad_cam another layer",
+                    stacklevel=2,
+                )
             for name, volume, text in (
                 ("mean", mean, self._text),
                 ("mean_absolute", mean_absolute, self._text),

@@ -1,10 +1,9 @@
 """The page: sections in order, in one HTML file that needs nothing else to open, with tables and figures beside it."""
 
-import shutil
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import jinja2
@@ -18,6 +17,7 @@ from neuro_ssl.reporting.section import Section
 from neuro_ssl.reporting.tables import format_score, over_seeds
 
 PAGE, FIGURES = "report.html", "figures"
+RECORD = ".report"  # what of a folder a report has written
 ORDER = (
     *("summary", "results", "evaluations", "embeddings", "pretraining", "training", "explanations"),
     *("made", "reading"),
@@ -77,25 +77,40 @@ def write(
         raise InputError(f"figures=[{', '.join(unknown)}]: not among {', '.join(STATIC)}")
     page = render(sections, made, warnings)
     files = {name: text for section in sections for name, text in section.files.items()} | {PAGE: page}
-    with ExitStack() as stack:  # all are written before one takes its place
-        for name, text in files.items():
-            stack.enter_context(appearing(output / name)).write_text(text, encoding="utf-8")
-    complete, new = output / FIGURES, output / f".{FIGURES}"
-    shutil.rmtree(new, ignore_errors=True)  # of a report that was interrupted
-    for section in sections:
-        for panel in section.panels:
-            panel.write(new, formats)
-    if complete.exists():
-        shutil.rmtree(complete)
-    if new.exists():
-        new.rename(complete)
+    panels = [panel for section in sections for panel in section.panels]
+    figures = [f"{FIGURES}/{name}" for panel in panels for name in panel.files(formats)]
+    with _replacing(output, [*files, *figures]):
+        with ExitStack() as stack:  # all are written before one takes its place
+            for name, text in files.items():
+                stack.enter_context(appearing(output / name)).write_text(text, encoding="utf-8")
+        for panel in panels:
+            panel.write(output / FIGURES, formats)
+
+
+@contextmanager
+def _replacing(output: Path, names: Sequence[str]) -> Iterator[None]:
+    """Delete what an earlier report wrote and this one doesn't; a folder may hold files of others, which stay."""
+    record, wanted = output / RECORD, set(names)
+    earlier = set(record.read_text(encoding="utf-8").splitlines()) if record.exists() else set()
+    _note(record, earlier | wanted)  # whatever interrupts this, the next report knows
+    yield
+    for name in earlier - wanted:
+        (output / name).unlink(missing_ok=True)
+    with suppress(OSError):  # there are figures, or never were
+        (output / FIGURES).rmdir()
+    _note(record, wanted)
+
+
+def _note(record: Path, names: Collection[str]) -> None:
+    with appearing(record) as file:
+        file.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
 
 
 def name_apart(sections: Sequence[Section]) -> None:
     """Number the later ones of figures that have one name: `sex-ixi-roc-2`."""
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for section in sections:
         for panel in section.panels:
-            seen[panel.name] += 1
-            if seen[panel.name] > 1:
-                panel.name = f"{panel.name}-{seen[panel.name]}"
+            numbered = (f"{panel.name}-{i}" for i in count(2))
+            panel.name = panel.name if panel.name not in taken else next(n for n in numbered if n not in taken)
+            taken.add(panel.name)

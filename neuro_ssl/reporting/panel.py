@@ -116,16 +116,27 @@ class Panel:
         svg, noted = self._drawn
         return _interactive(svg, noted, self.name, self.alt)
 
+    def files(self, formats: Sequence[str]) -> list[str]:
+        """Names of the files that `write` makes: one a format, or a PNG alone where it is an image of voxels."""
+        suffixes = formats if isinstance(self.image, Figure) else ("png",) if formats else ()
+        return [f"{self.name}.{suffix}" for suffix in suffixes]
+
     def write(self, folder: Path, formats: Sequence[str] = STATIC) -> None:
-        """Write the figure as files for papers, or as PNG alone where it is an image of voxels."""
-        for suffix in formats if isinstance(self.image, Figure) else ("png",):
+        """Write the figure as files for papers.
+
+        Args:
+            folder: made if need be.
+            formats: any of `STATIC`.
+        """
+        for name in self.files(formats):
+            suffix = name.rpartition(".")[2]
             if isinstance(self.image, bytes):
                 content = self.image
             elif suffix == "svg":
                 content = re.sub(r' id="note-\d+"', "", self._drawn[0]).encode()
             else:
                 content = _draw(self.image, suffix)
-            with appearing(folder / f"{self.name}.{suffix}") as file:
+            with appearing(folder / name) as file:
                 file.write_bytes(content)
 
     @cached_property

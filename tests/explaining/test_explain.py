@@ -211,5 +211,20 @@ def test_images_that_are_gone(age_run, real_brains, tmp_path):
     assert Maker(again, torch.device("cpu")).make(native=True, sanity_check=False)["native"] == 2
 
 
+@pytest.mark.slow
+def test_a_map_of_nothing_is_told_of(age_run, real_brains, tmp_path):
+    class Nothing(methods.GradientTimesInput):
+        def __call__(self, model, inputs, baseline, **_):
+            return torch.zeros_like(inputs)
+
+    store = VolumeStore.find(real_brains / "stores" / "ixi", "8mm")
+    model = ExplainedModel.of(Weights.load(str(age_run)))
+    empty = Explanation(tmp_path, model, store, store.manifest[:1], "chosen scans", "grad_cam", Nothing())
+    with pytest.warns(UserWarning) as told:
+        Maker(empty, torch.device("cpu")).make(native=False, sanity_check=False)
+    assert [str(warning.message).split(": ")[1] for warning in told] == ["the maps are 0 everywhere"]
+    assert (empty.path / "figure.svg").stat().st_size > 1000
+
+
 def test_names_are_those_of_the_methods():
     assert set(METHODS) == set(methods.METHODS) == set(explanation.TITLES)

@@ -10,7 +10,8 @@ from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.encoders.sfcn import SFCN
 from neuro_ssl.encoders.vit3d import ViT3D
 from neuro_ssl.errors import InputError
-from neuro_ssl.explaining.methods import GradientCAM, IntegratedGradients, Occlusion, _placed, attribution
+from neuro_ssl.explaining.grad_cam import GradientCAM, _placed
+from neuro_ssl.explaining.methods import IntegratedGradients, Occlusion, attribution
 from neuro_ssl.explaining.output import Distance, Explained, Linear, background
 
 SHAPE = (7, 8, 9)

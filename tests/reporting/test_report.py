@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from io import StringIO
@@ -78,7 +79,7 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
     tables = ["comparisons.csv", "results.csv", "results.md", "results.tex"]
-    assert sorted(f.name for f in output.iterdir()) == sorted(["figures", "report.html", *tables])
+    assert sorted(f.name for f in output.iterdir()) == sorted([".report", "figures", "report.html", *tables])
 
     text = (output / "report.html").read_text()
     page = Page(text)
@@ -330,18 +331,26 @@ def test_headings_and_links_of_the_page_are_in_order(several_seeds):
     assert len(targets) > 8 and set(targets) <= ids
 
 
-def test_figures_of_an_earlier_report_go(tmp_path):
+def test_what_an_earlier_report_wrote_goes_and_what_others_wrote_stays(tmp_path):
     def panel(name):
         return Panel(name, "alt", "caption", Figure())
 
     def section(*panels):
         return Section("summary", "Summary", {"parts": [], "several_datasets": False}, panels)
 
-    write(tmp_path, [section(panel("roc"), panel("roc"), panel("old"))], datetime.now(), ["svg"])
-    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"roc.svg", "roc-2.svg", "old.svg"}
+    def written():
+        return {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("[!.]*") if file.is_file()}
+
+    picture = Panel("voxels", "alt", "caption", b"a PNG")
+    first = replace(section(panel("roc"), panel("roc"), panel("roc-2"), picture), files={"old.tex": "x"})
+    write(tmp_path, [first], datetime.now(), ["svg"])
+    figures = {f"figures/{name}" for name in ("roc.svg", "roc-2.svg", "roc-2-2.svg", "voxels.png")}
+    assert written() == {"report.html", "old.tex", *figures}
+    (tmp_path / "figures" / "mine.svg").touch()
     write(tmp_path, [section(panel("roc"))], datetime.now(), ["png", "pdf"])
-    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"roc.png", "roc.pdf"}
+    assert written() == {"report.html", "figures/roc.png", "figures/roc.pdf", "figures/mine.svg"}
+    (tmp_path / "figures" / "mine.svg").unlink()
     with pytest.raises(InputError, match=r"figures=\[bmp\]: not among svg, png, pdf"):
         write(tmp_path, [], datetime.now(), ["svg", "bmp"])
-    write(tmp_path, [section(panel("roc"))], datetime.now(), [])
-    assert not (tmp_path / "figures").exists()
+    write(tmp_path, [section(panel("roc"), picture)], datetime.now(), [])
+    assert written() == {"report.html"} and not (tmp_path / "figures").exists()
