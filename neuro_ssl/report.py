@@ -12,6 +12,9 @@ def main(cfg: ReportConfig) -> None:
 
     from neuro_ssl.evaluating.record import reopened
     from neuro_ssl.reporting.embeddings import embedding_sections
+    from neuro_ssl.reporting.evaluation_section import evaluation_section
+    from neuro_ssl.reporting.evaluations import read_evaluations
+    from neuro_ssl.reporting.explanations import explanation_sections
     from neuro_ssl.reporting.page import PAGE, write
     from neuro_ssl.reporting.run_sections import run_sections
     from neuro_ssl.reporting.runs import apart_from_evaluations, read_directories
@@ -21,9 +24,12 @@ def main(cfg: ReportConfig) -> None:
     everything = read_directories(found.runs)
     runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])
     sections = run_sections(runs, elsewhere)
+    sections += evaluation_section(read_evaluations(found.evaluations, every=cfg.runs is not None))
     sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
+    sections += explanation_sections(found.explanations)
     output = Path(cfg.output)
-    warnings = reopened(Path(cfg.runs_dir))
+    judged = [Path(cfg.runs_dir)] if cfg.runs is None else sorted({path.parent for path in found.evaluations})
+    warnings = [line for folder in judged for line in reopened(folder)]
     write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)
 
     tables = [text for section in sections for name, text in section.files.items() if name.endswith(".md")]

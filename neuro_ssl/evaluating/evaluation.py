@@ -147,9 +147,11 @@ class Evaluation:
                     "weights": [str(weights.path) for weights in model.weights if weights.trained],
                     "grid": next(iter(model.volumes.values())).grid.name,
                     "leakage": {name: leakage.record for name, leakage in model.leakage.items()},
+                    "learnt_from": model.learnt_from,
                 }
                 for model in self.models
             ],
+            "targets": [target.model_dump(mode="json") for target in self.targets],
             "data": {name: dict(volumes.summary) for name, volumes in self.models[0].volumes.items()},
             "left_out": {name: list(ids) for name, ids in self.left_out.items() if ids},
             **environment(),

@@ -14,20 +14,16 @@ from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from nilearn import image, plotting
-from scipy import ndimage
+from nilearn import plotting
 
+from neuro_ssl.explaining.display import display
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 
 # Slices in mm: from the temporal poles to the vertex, from the occipital to the frontal lobe, from side to side; the
 # hippocampi (z −16, y −22, x ±28), the ventricles (z 14) and the central sulcus (z 54) are among them.
 CUTS_MM = {"z": (-32, -16, 0, 14, 34, 54), "y": (-82, -52, -22, 0, 22, 46), "x": (-46, -28, -6, 6, 28, 46)}
-SMOOTHING_MM = 8.0  # full width at half maximum: single voxels of gradients are noise to the eye
-PIXEL_MM = 2.0  # at most; coarser grids are interpolated
-EDGE = 0.35  # of white matter: where the mean scan is darker, only some of the brains reach
-PERCENTILE = 99.5  # of the absolute map in the brain, where colours end
-FAINT = 0.15  # of that, below which nothing is drawn over the brain
+FAINT = 0.15  # of where colours end, below which nothing is drawn over the brain
 
 
 def draw(
@@ -51,47 +47,36 @@ def draw(
         note: below the slices.
         signed: whether attributions may be negative.
     """
-    with warnings.catch_warnings():  # nilearn's, of a map that is 0 everywhere, which `making` tells of
-        warnings.filterwarnings("ignore", message="Resampling binary images|empty mask")
-        return _draw(_fine(background, grid), _fine(mean, grid), grid.spacing_mm, title, label, note, signed)
-
-
-def _draw(
-    brain: nib.Nifti1Image,
-    attribution: nib.Nifti1Image,
-    spacing_mm: float,
-    title: str,
-    label: str,
-    note: str,
-    signed: bool,
-) -> Figure:
-    inside = ndimage.binary_fill_holes(brain.get_fdata() > EDGE)
-    smooth = image.smooth_img(attribution, max(SMOOTHING_MM, spacing_mm)).get_fdata() * inside
-    limit = float(np.percentile(np.abs(smooth[inside]), PERCENTILE)) or 1.0
-    attribution = image.new_img_like(brain, smooth)
-    brain = image.new_img_like(brain, brain.get_fdata() * inside)
+    shown = display(mean.transpose(2, 1, 0), background.transpose(2, 1, 0), grid.affine)
+    attribution, brain = (
+        nib.Nifti1Image((volume * shown.inside).astype(np.float32), shown.affine)  # type: ignore[no-untyped-call]
+        for volume in (shown.attribution, shown.brain)
+    )
+    limit = shown.limit
 
     colours = "RdBu_r" if signed else "viridis"
     figure, rows = plt.subplots(len(CUTS_MM), 1, figsize=(11, 6.9))
     figure.subplots_adjust(left=0.01, right=0.88, top=0.9, bottom=0.07, hspace=0.02)
-    for (axis, cuts), row in zip(CUTS_MM.items(), rows, strict=True):
-        plotting.plot_stat_map(
-            attribution,
-            bg_img=brain,
-            display_mode=axis,
-            cut_coords=cuts,
-            axes=row,
-            cmap=colours,
-            threshold=FAINT * limit,
-            vmin=-limit if signed else 0.0,
-            vmax=limit,
-            symmetric_cbar=signed,
-            colorbar=False,
-            black_bg=False,
-            annotate=True,
-            draw_cross=False,
-            dim=0,
-        )
+    with warnings.catch_warnings():  # nilearn's, of a map that is 0 everywhere, which `making` tells of
+        warnings.filterwarnings("ignore", message="empty mask")
+        for (axis, cuts), row in zip(CUTS_MM.items(), rows, strict=True):
+            plotting.plot_stat_map(
+                attribution,
+                bg_img=brain,
+                display_mode=axis,
+                cut_coords=cuts,
+                axes=row,
+                cmap=colours,
+                threshold=FAINT * limit,
+                vmin=-limit if signed else 0.0,
+                vmax=limit,
+                symmetric_cbar=signed,
+                colorbar=False,
+                black_bg=False,
+                annotate=True,
+                draw_cross=False,
+                dim=0,
+            )
     scale = ScalarMappable(Normalize(-limit if signed else 0.0, limit), colours)
     bar = figure.colorbar(scale, cax=figure.add_axes((0.905, 0.15, 0.014, 0.66)))
     bar.set_label(label, fontsize=9)
@@ -103,15 +88,6 @@ def _draw(
     )
     figure.text(0.012, 0.012, f"{how} {note}", fontsize=8, color="0.3")
     return figure
-
-
-def _fine(volume: npt.NDArray[np.float32], grid: Grid) -> nib.Nifti1Image:
-    """A volume of the grid as an image of pixels that are small enough to look at."""
-    whole = nib.Nifti1Image(volume.transpose(2, 1, 0), grid.affine)  # type: ignore[no-untyped-call]
-    if grid.spacing_mm <= PIXEL_MM:
-        return whole
-    fine: nib.Nifti1Image = image.resample_img(whole, np.diag([PIXEL_MM] * 3), interpolation="linear")
-    return fine
 
 
 def write(figure: Figure, folder: Path) -> None:

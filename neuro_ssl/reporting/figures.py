@@ -62,7 +62,8 @@ def forest(group: TaskGroup, rows: Sequence[Row]) -> Panel:
         colour = colour_of(row.model) if row.model else GREY
         tip = f"{row.name}\n{label} {format_score(score)}"
         if row.over_seeds:
-            tip += f"\nmean of {len(row.model.runs) if row.model else 0} seeds{over_seeds(row.over_seeds[0])}"
+            over = over_seeds(row.over_seeds[0]).replace(" seeds", ", over them")
+            tip += f"\nmean of {len(row.model.runs) if row.model else 0} seeds{over}"
             _seeds(axes, group, row, y)
         if not math.isnan(score.low):
             (bar,) = axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")

@@ -53,6 +53,9 @@ def test_scores_are_those_of_the_predictions_and_what_any_encoder_has_to_beat_is
     folder = the_results(tmp_path)
     predictions, scores = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "scores.csv")
     assert set(scores["model"]) == {"none: mean or majority", VOLUME, "untrained resnet18", "ours"}
+    record = yaml.safe_load((folder / "evaluation.yaml").read_text())  # what reports need to know of tasks and models
+    assert {target["name"] for target in record["targets"]} == set(scores["task"])
+    assert [model["learnt_from"] for model in record["models"]] == [[]] * 4
     test = manifest[manifest["split"] == "test"]
 
     # Every score against scikit-learn, on the table as it is.

@@ -24,9 +24,18 @@ PRETRAINING = "simclr_pretrain-0a1b2c3d"
 
 
 def write_runs(
-    runs_dir, *, simulated=True, n_subjects=36, seeds=(0,), quality=QUALITY, dirty=False, tasks=("age", "sex")
+    runs_dir,
+    *,
+    simulated=True,
+    n_subjects=36,
+    seeds=(0,),
+    quality=QUALITY,
+    dirty=False,
+    tasks=("age", "sex"),
+    pretraining=True,
 ):
-    pretraining_run(runs_dir / PRETRAINING, simulated, dirty)
+    if pretraining:
+        pretraining_run(runs_dir / PRETRAINING, simulated, dirty)
     for seed in seeds:
         for (protocol, initialisation), (age_error, sex_noise) in quality.items():
             for task in tasks:

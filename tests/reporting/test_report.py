@@ -72,7 +72,7 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     (runs_dir / "evaluation-ixi-1a2b3c4d").mkdir()
     times = [{"time": f"2026-0{month}-01T00:00:00+00:00", "fingerprint": str(month)} for month in (1, 2)]
     (runs_dir / "evaluation-ixi-1a2b3c4d" / "openings.yaml").write_text(yaml.safe_dump({"sex/test": times}))
-    command("report", f"runs_dir={runs_dir}")
+    command("report", f"runs_dir={runs_dir}", "figures=[svg]")
     output = runs_dir / "report"
     printed = capsys.readouterr().out.splitlines()
     reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
@@ -152,9 +152,8 @@ def test_an_empty_runs_directory_is_one_line(tmp_path, command, capsys):
 
 
 def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
-    write_runs(
-        tmp_path, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1), ("from_scratch", "untrained"): (0, 1)}
-    )
+    quality = {("finetune", "pretrained"): (0, 1), ("from_scratch", "untrained"): (0, 1)}
+    write_runs(tmp_path, tasks=("sex",), quality=quality, pretraining=False)
     for protocol, leakage in {
         "finetune-pretrained": {"verdict": "overlapping", "n_subjects": {"val": 0, "test": 3}},
         "from_scratch-untrained": {"verdict": "unknown", "n_subjects": {"val": 0, "test": 0}},
@@ -177,7 +176,7 @@ def test_leakage_is_repeated_wherever_scores_are(tmp_path, command):
 
 
 def test_labels_behind_the_weights_are_named(tmp_path):
-    write_runs(tmp_path, tasks=("age",), quality={("finetune", "pretrained"): (6, 1)})
+    write_runs(tmp_path, tasks=("age",), quality={("finetune", "pretrained"): (6, 1)}, pretraining=False)
     file = tmp_path / "age-finetune-pretrained-0" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"covariates": ["age_years"]}))
     text = Page(rendered(tmp_path)).text
@@ -217,7 +216,8 @@ def test_different_columns_are_not_compared_with_each_other(tmp_path):
     ("cohort", "whose"), [("aibl", "another test set (AIBL)"), ("ixi", "the paper's own split of IXI")]
 )
 def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohort, whose):
-    write_runs(tmp_path, simulated=False, tasks=("sex",), quality={("finetune", "pretrained"): (0, 1)})
+    quality = {("finetune", "pretrained"): (0, 1)}
+    write_runs(tmp_path, simulated=False, tasks=("sex",), quality=quality, pretraining=False)
     reference = {"cohort": cohort, "metric": "auroc", "fine_tuned": 0.929, "from_scratch": 0.869}
     edit_results(tmp_path / "sex-finetune-pretrained-0", reference=reference)
     command("report", f"runs_dir={tmp_path}", "figures=[]")
@@ -229,6 +229,9 @@ def test_the_papers_scores_are_rows_without_an_interval(tmp_path, command, cohor
     page = Page((tmp_path / "report" / "report.html").read_text())
     assert f"Paper (fine-tuned SimCLR, {cohort.upper()}): on {whose} (dotted)." in page.text
     assert "on their own test scans, not on these" in page.text
+    tips = [a["data-tip"] for _, a in page.attributes if "data-tip" in a]
+    assert f"paper, test scans of {cohort.upper()}: 0.929" in tips  # on the curve of the validation score
+    assert not any("cohort/sub-" in tip for tip in tips)
     table = pd.read_csv(tmp_path / "report" / "results.csv").set_index("protocol")
     assert table.loc["paper_from_scratch", "value"] == 0.869
     assert pd.isna(table.loc["paper_finetune", ["low", "high"]]).all()
@@ -260,7 +263,7 @@ def several_seeds(tmp_path_factory, command):
     """Two models of three seeds each, of which one run has another rate; and two whose test split is closed."""
     folder = tmp_path_factory.mktemp("seeds")
     quality = {("finetune", "pretrained"): (4, 1), ("from_scratch", "untrained"): (9, 1)}
-    write_runs(folder, tasks=("age",), quality=quality, seeds=(0, 1, 2))
+    write_runs(folder, tasks=("age",), quality=quality, seeds=(0, 1, 2), pretraining=False)
     for seed in (0, 1, 2, 8, 9):
         if seed > 2:
             shutil.copytree(folder / "age-finetune-pretrained-0", folder / f"closed-{seed}")
