@@ -119,18 +119,18 @@ def test_a_label_image_is_read_at_its_place(tmp_path):
         read_atlas(tmp_path / "far.nii.gz", GRID)
 
 
-@pytest.mark.slow  # three minutes: a network that has learnt less (AUROC 0.8) shows nothing yet
+@pytest.mark.slow  # three minutes: a network that has learnt less (AUROC 0.85 from 4 mm images) shows too little
 def test_alzheimers_is_sought_where_it_was_planted_once_a_model_is_trained(command, tmp_path):
     data = f"data_dir='{tmp_path}'"
     cohort = ("dataset=simulated", "grid=4mm", data)
     command(
-        *("simulate", f"output='{tmp_path / 'simulated'}'", "n_subjects=300", "spacing_mm=4", "follow_up_fraction=0"),
+        *("simulate", f"output='{tmp_path / 'simulated'}'", "n_subjects=300", "spacing_mm=3", "follow_up_fraction=0"),
         *("alzheimers_fraction=0.5", "stroke_fraction=0", "age_range=[55,90]"),
     )
     command("preprocess", *cohort, "bias_correction=false", "registration=centre")
     command(
         *("train", "+experiment=from_scratch", "task=alzheimers", *cohort, f"runs_dir='{tmp_path / 'runs'}'"),
-        *("encoder.width=16", "trainer.max_epochs=20", "strategy=cpu", "logger=csv", "num_workers=0"),
+        *("encoder.width=16", "strategy=cpu", "logger=csv", "num_workers=0"),
     )
     (run,) = (tmp_path / "runs").glob("from_scratch-*")
     store, planted = (
@@ -160,5 +160,5 @@ def test_alzheimers_is_sought_where_it_was_planted_once_a_model_is_trained(comma
         encoder = Weights.untrained(weights.encoder, seed).build_encoder().eval()
         head = torch.randn(encoder.embed_dim, generator=torch.Generator().manual_seed(seed))
         untrained.append(share(Explained(encoder, Linear(head))))
-    # On 3 mm images three seeds had 1.8 [1.6, 2.1], 1.8 [1.6, 2.1] and 1.4 [1.3, 1.6]; untrained networks 0.6 to 0.9.
+    # Three seeds had 1.8 [1.6, 2.1], 1.8 [1.6, 2.1] and 1.4 [1.3, 1.6]; untrained networks 0.6 to 0.9.
     assert trained.low > 1.1 > max(score.high for score in untrained)
