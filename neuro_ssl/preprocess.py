@@ -33,7 +33,7 @@ def main(cfg: PreprocessConfig) -> None:
     from neuro_ssl.grid import Grid
     from neuro_ssl.preprocessing.pipeline import Preprocessing, choose_brain_extraction
     from neuro_ssl.preprocessing.registration import registration_named
-    from neuro_ssl.reporting.quality import check_quality
+    from neuro_ssl.reporting.quality.store import check_quality
 
     config = plain(cfg)
     grid = Grid.named(cfg.grid)

@@ -15,7 +15,7 @@ def main(cfg: QualityConfig) -> None:
     from hydra.utils import instantiate
 
     from neuro_ssl.data.store import VolumeStore
-    from neuro_ssl.reporting.quality import check_quality, exclude_flagged
+    from neuro_ssl.reporting.quality.store import check_quality, exclude_flagged
 
     dataset = instantiate(plain(cfg)["dataset"], _convert_="all")
     quality = check_quality(VolumeStore.find(dataset.store_dir, cfg.grid), cfg.n_jobs)

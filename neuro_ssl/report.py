@@ -11,13 +11,13 @@ def main(cfg: ReportConfig) -> None:
     from pathlib import Path
 
     from neuro_ssl.evaluating.record import reopened
-    from neuro_ssl.reporting.embeddings import embedding_sections
-    from neuro_ssl.reporting.evaluation_section import evaluation_section
-    from neuro_ssl.reporting.evaluations import read_evaluations
-    from neuro_ssl.reporting.explanations import explanation_sections
+    from neuro_ssl.reporting.embeddings.section import embedding_sections
+    from neuro_ssl.reporting.evaluations.reading import read_evaluations
+    from neuro_ssl.reporting.evaluations.section import evaluation_section
+    from neuro_ssl.reporting.explanations.section import explanation_sections
     from neuro_ssl.reporting.page import PAGE, write
-    from neuro_ssl.reporting.run_sections import run_sections
-    from neuro_ssl.reporting.runs import apart_from_evaluations, read_directories
+    from neuro_ssl.reporting.runs.reading import apart_from_evaluations, read_directories
+    from neuro_ssl.reporting.runs.sections import run_sections
     from neuro_ssl.reporting.sources import find
 
     found = find(Path(cfg.runs_dir), cfg.runs)

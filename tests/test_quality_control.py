@@ -78,8 +78,8 @@ def test_a_flagged_scan_is_first_and_excluded_on_demand(quality, copies):
 
 
 def test_a_large_cohort_shows_a_sample(quality, copies, monkeypatch):
-    monkeypatch.setattr("neuro_ssl.reporting.quality_page.MOST_SHOWN", 6)
-    monkeypatch.setattr("neuro_ssl.reporting.quality_page.UNFLAGGED_SHOWN", 3)
+    monkeypatch.setattr("neuro_ssl.reporting.quality.page.MOST_SHOWN", 6)
+    monkeypatch.setattr("neuro_ssl.reporting.quality.page.UNFLAGGED_SHOWN", 3)
     quality(copies, "many")
     (page,) = copies.glob("stores/many/*/quality.html")
     text = page.read_text()

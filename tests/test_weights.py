@@ -16,7 +16,7 @@ from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
 from neuro_ssl.optim import Optimizer
-from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.runs.reading import read_runs
 from neuro_ssl.tasks.supervised import Supervised
 from neuro_ssl.views.intensity import normalise
 from neuro_ssl.views.standard import Standard

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.files import appearing
-from neuro_ssl.reporting.figures import middle_planes
+from neuro_ssl.reporting.runs.figures import middle_planes
 from neuro_ssl.tasks.mae import MAE
 from neuro_ssl.tasks.masked_autoencoder import Reconstruction
 from neuro_ssl.tasks.simclr_mae import SimCLRMAE

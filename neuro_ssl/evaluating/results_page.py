@@ -11,7 +11,7 @@ from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
-from neuro_ssl.reporting.tables import format_score, padded
+from neuro_ssl.reporting.cells import format_score, padded
 
 FEW = 30  # test subjects; below, only large differences can show
 _TEST_SETS = {

@@ -20,7 +20,7 @@ from neuro_ssl.exporting.model_card import ADVICE, LICENCE_MISSING, model_card
 from neuro_ssl.files import appearing
 from neuro_ssl.grid import Grid
 from neuro_ssl.modules import first_names
-from neuro_ssl.reporting.runs import DownstreamRun, read_runs
+from neuro_ssl.reporting.runs.reading import DownstreamRun, read_runs
 
 OURS = "neuro_ssl.encoders."
 CITATION = (

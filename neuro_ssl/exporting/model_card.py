@@ -8,8 +8,8 @@ from neuro_ssl.checkpoint import Weights
 from neuro_ssl.contract import Intensity
 from neuro_ssl.data.leakage import Seen
 from neuro_ssl.evaluation.metrics import METRICS
-from neuro_ssl.reporting.runs import DownstreamRun
-from neuro_ssl.reporting.tables import format_score
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.runs.reading import DownstreamRun
 
 LICENCE_MISSING = "not chosen yet"
 ADVICE = "research alone; README.md says what it is made for"

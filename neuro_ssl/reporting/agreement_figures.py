@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuro_ssl.evaluation.agreement import limits_of_agreement
+from neuro_ssl.reporting.cells import format_score
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate, file_name
 from neuro_ssl.reporting.prediction_figures import Predicted
-from neuro_ssl.reporting.tables import format_score
 
 MAX_MARKS = 600  # points that can be pointed at; more are drawn as one picture, or the page grows by megabytes
 TIPS = {"sex": "{}", "diagnosis": "{}", "site": "site {}"}  # what else is said of a scan; never an id

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
+from neuro_ssl.reporting.cells import format_score, over_seeds
 from neuro_ssl.reporting.panel import STATIC
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.tables import format_score, over_seeds
 
 PAGE, FIGURES = "report.html", "figures"
 RECORD = ".report"  # what of a folder a report has written

@@ -17,8 +17,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.calibration import calibration_curve
 from neuro_ssl.evaluation.metrics import Array
+from neuro_ssl.reporting.cells import format_score
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate, file_name
-from neuro_ssl.reporting.tables import format_score
 
 OPERATING_POINTS = 24  # marked on a curve
 SCANS_A_BIN = 10  # of a calibration curve, and 10 bins at most

@@ -8,10 +8,10 @@ from neuro_ssl.data.leakage import Seen, check_leakage, describe
 from neuro_ssl.data.protocols import KFold
 from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting import records
-from neuro_ssl.reporting.models import group_by_task
-from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import markdown, task_rows
+from neuro_ssl.reporting.runs import records
+from neuro_ssl.reporting.runs.models import group_by_task
+from neuro_ssl.reporting.runs.reading import read_runs
+from neuro_ssl.reporting.runs.tables import markdown, task_rows
 
 
 def manifest(*rows, **columns):

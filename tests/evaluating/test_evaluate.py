@@ -18,7 +18,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.models import Model, common_scans
 from neuro_ssl.evaluating.training import is_of_evaluation
 from neuro_ssl.evaluation.probes import fit_probe
-from neuro_ssl.reporting.encoded import of_evaluations
+from neuro_ssl.reporting.embeddings.encoded import of_evaluations
 from neuro_ssl.views.intensity import standardise
 
 VOLUME = "brain volume + intensity quantiles"

@@ -19,8 +19,8 @@ from neuro_ssl.data.leakage import Seen
 from neuro_ssl.errors import InputError
 from neuro_ssl.exporting.folder import Choices, export
 from neuro_ssl.exporting.graphs import write_torch_export
-from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tables import format_score
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.runs.reading import read_runs
 from tests.conftest import run_command
 from tests.encoders.tiny import TINY, node, over, settled
 

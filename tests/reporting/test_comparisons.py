@@ -3,10 +3,10 @@ import pytest
 from fake_runs import QUALITY, write_runs
 
 from neuro_ssl.evaluation import comparisons as tests
-from neuro_ssl.reporting.comparisons import compare, significance
-from neuro_ssl.reporting.models import group_by_task
-from neuro_ssl.reporting.runs import read_runs
-from neuro_ssl.reporting.tidy import tidy_comparisons
+from neuro_ssl.reporting.runs.comparisons import compare, significance
+from neuro_ssl.reporting.runs.models import group_by_task
+from neuro_ssl.reporting.runs.reading import read_runs
+from neuro_ssl.reporting.runs.tidy import tidy_comparisons
 
 PROBES = (("linear_probe", "pretrained"), ("linear_probe", "untrained"))
 

@@ -14,10 +14,10 @@ import yaml
 from matplotlib.colors import to_hex
 from sklearn.neighbors import KNeighborsClassifier
 
-import neuro_ssl.reporting.embeddings as embeddings
+import neuro_ssl.reporting.embeddings.section as embeddings
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting import encoded, projections
-from neuro_ssl.reporting.embeddings import embedding_sections
+from neuro_ssl.reporting.embeddings import encoded, projections
+from neuro_ssl.reporting.embeddings.section import embedding_sections
 from neuro_ssl.reporting.panel import COLOURS
 
 N = 12
@@ -127,7 +127,7 @@ def test_colours_are_the_labels(tmp_path):
 
 
 def test_rare_sites_are_one_colour_and_the_rest_have_their_own():
-    from neuro_ssl.reporting.embedding_figures import PALETTE, _levels
+    from neuro_ssl.reporting.embeddings.figures import PALETTE, _levels
 
     values = pd.Series([f"site {k:02d}" for k in range(20) for _ in range(20 - k)])
     levels = _levels(values)

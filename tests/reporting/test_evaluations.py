@@ -13,9 +13,9 @@ from test_report import Page
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import METRICS
-from neuro_ssl.reporting.evaluation_section import evaluation_section, warnings
-from neuro_ssl.reporting.evaluation_verdicts import QUESTIONS, verdict
-from neuro_ssl.reporting.evaluations import read_evaluations
+from neuro_ssl.reporting.evaluations.reading import read_evaluations
+from neuro_ssl.reporting.evaluations.section import evaluation_section, warnings
+from neuro_ssl.reporting.evaluations.verdicts import QUESTIONS, verdict
 from neuro_ssl.reporting.page import render
 
 

@@ -12,8 +12,8 @@ from fake_explanations import LEFT_HIPPOCAMPUS_MM, RUN, write_explanation
 from scipy import ndimage
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting import viewer_volumes
-from neuro_ssl.reporting.explanations import explanation_sections, niivue
+from neuro_ssl.reporting.explanations import volumes as viewer_volumes
+from neuro_ssl.reporting.explanations.section import explanation_sections, niivue
 
 
 def by_scipy(file, like):

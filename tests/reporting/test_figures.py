@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 from fake_runs import pretraining_run
 
-from neuro_ssl.reporting.curves import LOSSES, pretraining_curves
-from neuro_ssl.reporting.figures import middle_slices
-from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.runs.curves import LOSSES, pretraining_curves
+from neuro_ssl.reporting.runs.figures import middle_slices
+from neuro_ssl.reporting.runs.reading import read_runs
 
 
 def test_middle_slices_show_right_on_the_right_and_superior_on_top():

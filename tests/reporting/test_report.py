@@ -18,15 +18,15 @@ from scipy import stats
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import METRICS
-from neuro_ssl.reporting.comparisons import format_p
-from neuro_ssl.reporting.models import group_by_task
 from neuro_ssl.reporting.page import render, write
 from neuro_ssl.reporting.panel import Panel
-from neuro_ssl.reporting.run_sections import run_sections
-from neuro_ssl.reporting.runs import read_runs
+from neuro_ssl.reporting.runs.comparisons import format_p
+from neuro_ssl.reporting.runs.models import group_by_task
+from neuro_ssl.reporting.runs.reading import read_runs
+from neuro_ssl.reporting.runs.sections import run_sections
+from neuro_ssl.reporting.runs.tables import markdown, task_rows
+from neuro_ssl.reporting.runs.tidy import tidy_results
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.tables import markdown, task_rows
-from neuro_ssl.reporting.tidy import tidy_results
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 

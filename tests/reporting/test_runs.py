@@ -7,7 +7,7 @@ import yaml
 from fake_runs import PRETRAINING, write_runs
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting.runs import NOT_OPENED, apart_from_evaluations, read_runs
+from neuro_ssl.reporting.runs.reading import NOT_OPENED, apart_from_evaluations, read_runs
 
 RUN = "sex-finetune-pretrained-0"
 

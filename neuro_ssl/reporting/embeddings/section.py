@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuro_ssl.console import progress_bar
-from neuro_ssl.reporting.embedding_figures import NAMES, colourings, embedding
-from neuro_ssl.reporting.encoded import ScanSet, of_evaluations, of_files
+from neuro_ssl.reporting.embeddings.encoded import ScanSet, of_evaluations, of_files
+from neuro_ssl.reporting.embeddings.figures import NAMES, colourings, embedding
+from neuro_ssl.reporting.embeddings.projections import MIN_SCANS, PROJECTIONS, UMAP_EXTRA, choose
 from neuro_ssl.reporting.panel import Panel, file_name
-from neuro_ssl.reporting.projections import MIN_SCANS, PROJECTIONS, UMAP_EXTRA, choose
 from neuro_ssl.reporting.section import Section
 
 MAX_POINTED = 12_000  # points of the section that say what they are; 4 MB of the page

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from neuro_ssl.reporting import evaluation_tables as tables
-from neuro_ssl.reporting.evaluation_tables import Table
-from neuro_ssl.reporting.evaluation_verdicts import QUESTIONS, SIGNS, verdict
-from neuro_ssl.reporting.evaluations import Evaluation, Tested
+from neuro_ssl.reporting.cells import padded
+from neuro_ssl.reporting.evaluations import tables
+from neuro_ssl.reporting.evaluations.reading import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.tables import Table
+from neuro_ssl.reporting.evaluations.verdicts import QUESTIONS, SIGNS, verdict
 from neuro_ssl.reporting.latex import PREAMBLE, latex_table
 from neuro_ssl.reporting.panel import file_name
-from neuro_ssl.reporting.tables import padded
 
 ROWS = 20  # of a LaTeX table, which doesn't break across pages
 INTERVALS = "95 % intervals over people in brackets; signs and p values as explained in the report."

@@ -8,7 +8,8 @@ import matplotlib as mpl
 import pandas as pd
 
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.reporting.evaluation_lines import (
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.evaluations.lines import (
     MARKERS,
     Line,
     colour_of,
@@ -18,11 +19,10 @@ from neuro_ssl.reporting.evaluation_lines import (
     subgroup_in_words,
     title_of,
 )
-from neuro_ssl.reporting.evaluation_verdicts import protocol_in_words
-from neuro_ssl.reporting.evaluations import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.reading import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.verdicts import protocol_in_words
 from neuro_ssl.reporting.forest import Mark, forest, reference_line
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, file_name
-from neuro_ssl.reporting.tables import format_score
 
 
 @mpl.rc_context(STYLE)

@@ -11,9 +11,9 @@ from neuro_ssl.data.targets import Reference
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
 from neuro_ssl.evaluation.scores import over_replicates, score_predictions
-from neuro_ssl.reporting.differences import differences, flat
-from neuro_ssl.reporting.records import Dataset
-from neuro_ssl.reporting.runs import DownstreamRun
+from neuro_ssl.reporting.runs.differences import differences, flat
+from neuro_ssl.reporting.runs.reading import DownstreamRun
+from neuro_ssl.reporting.runs.records import Dataset
 from neuro_ssl.run_names import ELSEWHERE, ELSEWHERE_IN
 
 PROTOCOLS = ("finetune", "from_scratch", "linear_probe")  # in the order of the tables

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuro_ssl.reporting.differences import differences
-from neuro_ssl.reporting.runs import Run
+from neuro_ssl.reporting.runs.differences import differences
+from neuro_ssl.reporting.runs.reading import Run
 from neuro_ssl.reporting.section import Section
 
 STAGES = {"pretraining": "Pretraining runs", "downstream": "Runs on the tasks"}

@@ -15,8 +15,9 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation import comparisons as tests
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.scores import difference
-from neuro_ssl.reporting.models import Model, TaskGroup
-from neuro_ssl.reporting.tables import UNDEFINED, format_score
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.runs.models import Model, TaskGroup
+from neuro_ssl.reporting.runs.tables import UNDEFINED
 
 Verdict = Literal["first", "second", "undecided"]
 ALPHA = 0.05

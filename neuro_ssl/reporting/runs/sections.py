@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuro_ssl.reporting.comparisons import Comparison, compare, significance
-from neuro_ssl.reporting.curves import pretraining_curves, task_curves
-from neuro_ssl.reporting.figures import MODEL_COLOURS, forest, predictions, reconstructions, views
-from neuro_ssl.reporting.making import made_section
-from neuro_ssl.reporting.models import TaskGroup, group_by_task
 from neuro_ssl.reporting.panel import Panel
-from neuro_ssl.reporting.runs import NOT_OPENED, PretrainingRun, Runs
-from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.tables import (
+from neuro_ssl.reporting.runs.comparisons import Comparison, compare, significance
+from neuro_ssl.reporting.runs.curves import pretraining_curves, task_curves
+from neuro_ssl.reporting.runs.figures import MODEL_COLOURS, forest, predictions, reconstructions, views
+from neuro_ssl.reporting.runs.making import made_section
+from neuro_ssl.reporting.runs.models import TaskGroup, group_by_task
+from neuro_ssl.reporting.runs.reading import NOT_OPENED, PretrainingRun, Runs
+from neuro_ssl.reporting.runs.tables import (
     AGAINST,
     DETAILS,
     PAPER,
@@ -24,7 +23,8 @@ from neuro_ssl.reporting.tables import (
     seed_rows,
     task_rows,
 )
-from neuro_ssl.reporting.tidy import tidy_comparisons, tidy_results
+from neuro_ssl.reporting.runs.tidy import tidy_comparisons, tidy_results
+from neuro_ssl.reporting.section import Section
 
 FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuro_ssl.evaluation.bootstrap import Score
+from neuro_ssl.reporting.cells import format_score, over_seeds, padded
 from neuro_ssl.reporting.latex import PREAMBLE, latex_table
-from neuro_ssl.reporting.models import Model, TaskGroup
 from neuro_ssl.reporting.panel import file_name
-from neuro_ssl.reporting.runs import DownstreamRun
+from neuro_ssl.reporting.runs.models import Model, TaskGroup
+from neuro_ssl.reporting.runs.reading import DownstreamRun
 
 UNDEFINED = Score(math.nan, math.nan, math.nan)
 AGAINST = "p (Holm)"  # heading of the column of comparisons
@@ -216,29 +217,7 @@ def _in_lines(cell: str) -> str:
     return re.sub(r" (?=seeds)|(?<!seeds) (?=\[)", "\n", cell)
 
 
-def over_seeds(score: Score) -> str:
-    """` seeds [4.30, 6.01]`; empty without an interval."""
-    return "" if math.isnan(score.low) else f" seeds [{score.low:z.2f}, {score.high:z.2f}]"
-
-
-def format_score(score: Score) -> str:
-    """`5.12 [4.30, 6.01]`; n/a where undefined."""
-    if math.isnan(score.value):
-        return "n/a"
-    value, low, high = (f"{x:z.2f}" for x in (score.value, score.low, score.high))  # z: 0.00, not -0.00
-    return value if math.isnan(score.low) else f"{value} [{low}, {high}]"
-
-
 def score_of(scores: object, metric: str) -> Score:
     """One of the scores of a run or baseline; undefined if it isn't there."""
     interval = scores.get(metric) if isinstance(scores, dict) else None
     return interval.score if interval else UNDEFINED
-
-
-def padded(rows: list[list[str]]) -> str:
-    """A Markdown table that is aligned as it stands; the first row is its header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
-    )

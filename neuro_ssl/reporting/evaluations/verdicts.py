@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.reporting.evaluations import Tested
-from neuro_ssl.reporting.tables import format_score
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.evaluations.reading import Tested
 
 SIGNIFICANT = 0.05
 Call = Literal["better", "worse", "not shown"]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.reporting.viewer_volumes import viewer_volumes
+from neuro_ssl.reporting.explanations.volumes import viewer_volumes
 
 METHODS = {
     "integrated_gradients": "Integrated gradients",

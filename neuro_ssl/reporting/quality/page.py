@@ -23,7 +23,7 @@ from neuro_ssl.preprocessing.outliers import RULES, SMALLEST_COHORT, limits
 from neuro_ssl.preprocessing.quality import COMPARED, template
 
 if TYPE_CHECKING:
-    from neuro_ssl.reporting.quality import Quality
+    from neuro_ssl.reporting.quality.store import Quality
 
 MOST_SHOWN = 500  # scans: with 20 kB each the page stays below 15 MB
 UNFLAGGED_SHOWN = 50  # at least, of a larger cohort

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.reporting.evaluation_verdicts import protocol_in_words
-from neuro_ssl.reporting.evaluations import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.reading import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.verdicts import protocol_in_words
 from neuro_ssl.reporting.panel import GREY, file_name
 
 ROLE_COLOURS = {"constant": GREY, "image_statistics": "#000000", "untrained": "#E69F00", "from_scratch": "#D55E00"}

@@ -16,9 +16,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neuro_ssl.reporting.encoded import Encoded, ScanSet
+from neuro_ssl.reporting.embeddings.encoded import Encoded, ScanSet
+from neuro_ssl.reporting.embeddings.projections import NEIGHBOURS, Projection
 from neuro_ssl.reporting.panel import COLOURS, GREY, STYLE, Panel, annotate, file_name
-from neuro_ssl.reporting.projections import NEIGHBOURS, Projection
 
 IDS = ("scan_id", "subject_id", "split")  # not coloured by; and ids are never shown
 LABELS = {"age_years": "Age (years)", "nihss": "NIHSS", "brain_ml": "Brain volume (ml)"}

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluating.training import is_of_evaluation
-from neuro_ssl.reporting.records import Results, RunInfo
+from neuro_ssl.reporting.runs.records import Results, RunInfo
 from neuro_ssl.reporting.sources import find
 
 FILES = {

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from neuro_ssl.reporting.models import TaskGroup
 from neuro_ssl.reporting.panel import COLOURS, GREY, STYLE, Panel, annotate, file_name
-from neuro_ssl.reporting.runs import PretrainingRun, Run
+from neuro_ssl.reporting.runs.models import TaskGroup
+from neuro_ssl.reporting.runs.reading import PretrainingRun, Run
 
 LABELS = {  # of pretraining, in this order
     "loss": "Loss",

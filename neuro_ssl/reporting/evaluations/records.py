@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from neuro_ssl.data.targets import Target
-from neuro_ssl.reporting.records import Dataset, Leakage
+from neuro_ssl.reporting.runs.records import Dataset, Leakage
 
 
 class EvaluatedModel(BaseModel):

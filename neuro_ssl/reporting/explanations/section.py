@@ -16,10 +16,10 @@ import numpy as np
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.explaining.display import SMOOTHING_MM
-from neuro_ssl.reporting.explanation_records import Explanation, Map, read_map
+from neuro_ssl.reporting.explanations.records import Explanation, Map, read_map
+from neuro_ssl.reporting.explanations.volumes import FINEST_MM
 from neuro_ssl.reporting.panel import Panel, file_name
 from neuro_ssl.reporting.section import Section
-from neuro_ssl.reporting.viewer_volumes import FINEST_MM
 
 BUDGET_BYTES = 6_000_000  # of figures and volumes in a page, which is to stay below 15 MB: NiiVue alone takes 2.3
 NOTEWORTHY, MOSTLY = 0.01, 0.5  # shares of a map outside the brain: for its caption, and for the warnings

@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.reporting import evaluation_figures as figures
-from neuro_ssl.reporting import evaluation_forests as forests
-from neuro_ssl.reporting import evaluation_tables as tables
 from neuro_ssl.reporting import prediction_figures
 from neuro_ssl.reporting.agreement_figures import bland_altman, limits_of, predicted_vs_true
-from neuro_ssl.reporting.evaluation_files import files
-from neuro_ssl.reporting.evaluation_lines import SHOWN, Line, colour_of, telling
-from neuro_ssl.reporting.evaluation_tables import Table
-from neuro_ssl.reporting.evaluation_verdicts import QUESTIONS, Question, Verdict, verdict
-from neuro_ssl.reporting.evaluations import Evaluation, Evaluations, Tested
+from neuro_ssl.reporting.evaluations import figures, forests, tables
+from neuro_ssl.reporting.evaluations.files import files
+from neuro_ssl.reporting.evaluations.lines import SHOWN, Line, colour_of, telling
+from neuro_ssl.reporting.evaluations.reading import Evaluation, Evaluations, Tested
+from neuro_ssl.reporting.evaluations.tables import Table
+from neuro_ssl.reporting.evaluations.verdicts import QUESTIONS, Question, Verdict, verdict
 from neuro_ssl.reporting.panel import Panel
 from neuro_ssl.reporting.prediction_figures import Predicted
-from neuro_ssl.reporting.run_sections import FEW_SUBJECTS
+from neuro_ssl.reporting.runs.sections import FEW_SUBJECTS
 from neuro_ssl.reporting.section import Section
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS
-from neuro_ssl.reporting.comparisons import Comparison
-from neuro_ssl.reporting.models import Model, TaskGroup
-from neuro_ssl.reporting.runs import DownstreamRun
-from neuro_ssl.reporting.tables import UNDEFINED, leakage_verdict, score_of
+from neuro_ssl.reporting.runs.comparisons import Comparison
+from neuro_ssl.reporting.runs.models import Model, TaskGroup
+from neuro_ssl.reporting.runs.reading import DownstreamRun
+from neuro_ssl.reporting.runs.tables import UNDEFINED, leakage_verdict, score_of
 
 
 def tidy_results(groups: Sequence[TaskGroup]) -> pd.DataFrame:

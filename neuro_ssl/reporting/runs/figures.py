@@ -16,11 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuro_ssl.reporting.agreement_figures import bland_altman, limits_of, predicted_vs_true
-from neuro_ssl.reporting.models import Model, TaskGroup
+from neuro_ssl.reporting.cells import format_score, over_seeds
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate, file_name
 from neuro_ssl.reporting.prediction_figures import Predicted, calibration, precision_recall, roc
-from neuro_ssl.reporting.runs import PretrainingRun
-from neuro_ssl.reporting.tables import Row, baseline_row, format_score, over_seeds
+from neuro_ssl.reporting.runs.models import Model, TaskGroup
+from neuro_ssl.reporting.runs.reading import PretrainingRun
+from neuro_ssl.reporting.runs.tables import Row, baseline_row
 
 MODEL_COLOURS = {
     "Fine-tuned": "#0072B2",

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from neuro_ssl.data.targets import Reference, Target
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY, Kind, Metric
-from neuro_ssl.reporting.evaluation_records import EvaluatedModel, EvaluationInfo
-from neuro_ssl.reporting.records import Dataset
+from neuro_ssl.reporting.evaluations.records import EvaluatedModel, EvaluationInfo
+from neuro_ssl.reporting.runs.records import Dataset
 
 RECORD, PREDICTIONS = "evaluation.yaml", "predictions.parquet"
 _LINE = ("task", "test_set", "model", "role", "protocol")

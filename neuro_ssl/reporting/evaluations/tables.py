@@ -9,8 +9,10 @@ import pandas as pd
 
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS
-from neuro_ssl.reporting.evaluation_lines import score_of, subgroup_in_words
-from neuro_ssl.reporting.evaluation_verdicts import (
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.evaluations.lines import score_of, subgroup_in_words
+from neuro_ssl.reporting.evaluations.reading import Evaluation, Tested
+from neuro_ssl.reporting.evaluations.verdicts import (
     QUESTIONS,
     SIGNS,
     call,
@@ -19,8 +21,6 @@ from neuro_ssl.reporting.evaluation_verdicts import (
     signed,
     verdict,
 )
-from neuro_ssl.reporting.evaluations import Evaluation, Tested
-from neuro_ssl.reporting.tables import format_score
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from neuro_ssl.evaluation.bootstrap import Score
-from neuro_ssl.reporting.evaluation_lines import (
+from neuro_ssl.reporting.cells import format_score
+from neuro_ssl.reporting.evaluations.lines import (
     MARKERS,
     TRAINED,
     Line,
@@ -24,11 +25,10 @@ from neuro_ssl.reporting.evaluation_lines import (
     score_of,
     title_of,
 )
-from neuro_ssl.reporting.evaluation_verdicts import protocol_in_words
-from neuro_ssl.reporting.evaluations import Tested
+from neuro_ssl.reporting.evaluations.reading import Tested
+from neuro_ssl.reporting.evaluations.verdicts import protocol_in_words
 from neuro_ssl.reporting.forest import Mark, forest, reference_line
 from neuro_ssl.reporting.panel import GREY, STYLE, Panel, annotate
-from neuro_ssl.reporting.tables import format_score
 
 
 @mpl.rc_context(STYLE)

@@ -79,7 +79,7 @@ def check_quality(store: VolumeStore, n_jobs: int = 1) -> Quality:
     Raises:
         InputError: a volume or a table of the store is damaged, or the results cannot be written.
     """
-    from neuro_ssl.reporting.quality_page import render
+    from neuro_ssl.reporting.quality.page import render
 
     manifest = read_manifest(store.path / "manifest.parquet").sort_values("scan_id", ignore_index=True)
     scans = manifest[["scan_id", "subject_id", "image_hash"]]

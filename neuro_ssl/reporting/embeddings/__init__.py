@@ -1,0 +1,1 @@
+"""Embeddings in the report: frozen features in two dimensions."""

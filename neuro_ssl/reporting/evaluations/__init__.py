@@ -1,0 +1,1 @@
+"""Evaluations in the report: read, put in words, drawn."""

@@ -1,0 +1,1 @@
+"""Explanations in the report: maps, and a viewer to look around in."""

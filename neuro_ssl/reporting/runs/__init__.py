@@ -1,0 +1,1 @@
+"""Runs of training in the report: read, grouped, compared, drawn."""
