@@ -54,6 +54,7 @@ def render(sections: Sequence[Section], made: datetime, warnings: Sequence[str] 
         parts=[Markup(environment.get_template(f"{s.name}.html.j2").render(s.content)) for s in sections],
         warnings=[*warnings, *(line for section in sections for line in section.warnings)],
         simulated=sorted({cohort for section in sections for cohort in section.simulated}),
+        real=sorted({cohort for section in sections for cohort in section.real}),
         sources=[words for section in sections for words in section.sources],
     )
 

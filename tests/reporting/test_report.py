@@ -133,6 +133,15 @@ def test_real_data_few_subjects_and_dirty_code(tmp_path):
     assert "uncommitted changes, so that the commit doesn't identify the code: all 2 runs" in page.text
 
 
+def test_simulated_and_real_data_on_one_page_are_told_apart(tmp_path):
+    for name, simulated, n in (("a", True, 36), ("b", False, 12)):
+        quality = {("finetune", "pretrained"): (0, 1)}
+        write_runs(tmp_path / name, simulated=simulated, n_subjects=n, tasks=("sex",), quality=quality)
+    page = Page(rendered(tmp_path))
+    assert "Some of these data are simulated: cohort simulated, but not ixi." in page.text
+    assert "Only 12 test subjects for Sex (cohort ixi)" in page.text
+
+
 def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
     write_runs(tmp_path, tasks=())
     file = next(tmp_path.glob("*/run.yaml"))
