@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.report`: runs and evaluations as one self-contained page, with tables and figures beside it."""
 
 from neuro_ssl.config import entry_point
+from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import ReportConfig
 
 
@@ -20,6 +21,8 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.runs.sections import run_sections
     from neuro_ssl.reporting.sources import find
 
+    if cfg.runs == [] and not cfg.embeddings:
+        raise InputError("runs=[] and embeddings=[]: nothing to report; name some, or leave runs= out to show all")
     found = find(Path(cfg.runs_dir), cfg.runs)
     everything = read_directories(found.runs)
     runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])

@@ -366,3 +366,9 @@ def test_what_an_earlier_report_wrote_goes_and_what_others_wrote_stays(tmp_path)
         write(tmp_path, [], datetime.now(), ["svg", "bmp"])
     write(tmp_path, [section(panel("roc"), picture)], datetime.now(), [])
     assert written() == {"report.html"} and not (tmp_path / "figures").exists()
+
+
+def test_no_runs_and_no_embeddings_is_an_error(tmp_path, command, capsys):
+    with pytest.raises(SystemExit):
+        command("report", f"runs_dir={tmp_path}", "runs=[]")
+    assert "runs=[] and embeddings=[]: nothing to report" in capsys.readouterr().err
