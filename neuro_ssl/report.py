@@ -16,7 +16,7 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.evaluations.reading import read_evaluations
     from neuro_ssl.reporting.evaluations.section import evaluation_section
     from neuro_ssl.reporting.explanations.section import explanation_sections
-    from neuro_ssl.reporting.page import PAGE, write
+    from neuro_ssl.reporting.page import LARGE_MB, PAGE, write
     from neuro_ssl.reporting.runs.reading import apart_from_evaluations, read_directories
     from neuro_ssl.reporting.runs.sections import run_sections
     from neuro_ssl.reporting.sources import find
@@ -41,6 +41,8 @@ def main(cfg: ReportConfig) -> None:
     for line in warnings + [line for section in sections for line in section.warnings]:
         if not any(line in text for text in tables):
             print(line.partition("\n")[0])
+    if (size_mb := (output / PAGE).stat().st_size / 1e6) > LARGE_MB:
+        print(f"{PAGE} has {size_mb:.0f} MB, more than many mail servers take; runs= makes pages of fewer runs")
     print(f"report: {output / PAGE}")
 
 

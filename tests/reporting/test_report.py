@@ -372,3 +372,10 @@ def test_no_runs_and_no_embeddings_is_an_error(tmp_path, command, capsys):
     with pytest.raises(SystemExit):
         command("report", f"runs_dir={tmp_path}", "runs=[]")
     assert "runs=[] and embeddings=[]: nothing to report" in capsys.readouterr().err
+
+
+def test_a_page_too_large_to_mail_is_said(tmp_path, command, capsys, monkeypatch):
+    write_runs(tmp_path, tasks=())
+    monkeypatch.setattr("neuro_ssl.reporting.page.LARGE_MB", 0.01)
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
+    assert "report.html has 0 MB, more than many mail servers take" in capsys.readouterr().out
