@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.report`: runs and evaluations as one self-contained page, with tables and figures beside it."""
 
 from neuro_ssl.config import entry_point
+from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import ReportConfig
 
 
@@ -15,11 +16,13 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.evaluations.reading import read_evaluations
     from neuro_ssl.reporting.evaluations.section import evaluation_section
     from neuro_ssl.reporting.explanations.section import explanation_sections
-    from neuro_ssl.reporting.page import PAGE, write
+    from neuro_ssl.reporting.page import LARGE_MB, PAGE, write
     from neuro_ssl.reporting.runs.reading import apart_from_evaluations, read_directories
     from neuro_ssl.reporting.runs.sections import run_sections
     from neuro_ssl.reporting.sources import find
 
+    if cfg.runs == [] and not cfg.embeddings:
+        raise InputError("runs=[] and embeddings=[]: nothing to report; name some, or leave runs= out to show all")
     found = find(Path(cfg.runs_dir), cfg.runs)
     everything = read_directories(found.runs)
     runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])
@@ -38,6 +41,8 @@ def main(cfg: ReportConfig) -> None:
     for line in warnings + [line for section in sections for line in section.warnings]:
         if not any(line in text for text in tables):
             print(line.partition("\n")[0])
+    if (size_mb := (output / PAGE).stat().st_size / 1e6) > LARGE_MB:
+        print(f"{PAGE} has {size_mb:.0f} MB, more than many mail servers take; runs= makes pages of fewer runs")
     print(f"report: {output / PAGE}")
 
 

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Collection, Sequence
+from itertools import count
 
 PREAMBLE = (
     "% \\input this file; in the preamble: \\usepackage{booktabs,adjustbox,makecell} and, before TeX Live 2018, "
@@ -78,6 +79,20 @@ def latex_table(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def together(tables: Sequence[str]) -> str:
+    """A file of several tables; later ones of one label are numbered: `tab:sex-ixi-2`."""
+    taken: set[str] = set()
+
+    def apart(match: re.Match[str]) -> str:
+        label = match[1]
+        if label in taken:
+            label = next(name for i in count(2) if (name := f"{match[1]}-{i}") not in taken)
+        taken.add(label)
+        return f"\\label{{{label}}}"
+
+    return PREAMBLE + "\n" + "\n".join(re.sub(r"\\label\{(.*)\}", apart, table) for table in tables)
 
 
 def _row(cells: Sequence[Sequence[str]], align: str) -> str:

@@ -18,6 +18,7 @@ from neuro_ssl.reporting.section import Section
 
 PAGE, FIGURES = "report.html", "figures"
 RECORD = ".report"  # what of a folder a report has written
+LARGE_MB = 15  # a page beyond is too much for many mail servers
 ORDER = (
     *("summary", "results", "evaluations", "embeddings", "pretraining", "training", "explanations"),
     *("made", "reading"),
@@ -54,6 +55,7 @@ def render(sections: Sequence[Section], made: datetime, warnings: Sequence[str] 
         parts=[Markup(environment.get_template(f"{s.name}.html.j2").render(s.content)) for s in sections],
         warnings=[*warnings, *(line for section in sections for line in section.warnings)],
         simulated=sorted({cohort for section in sections for cohort in section.simulated}),
+        real=sorted({cohort for section in sections for cohort in section.real}),
         sources=[words for section in sections for words in section.sources],
     )
 

@@ -41,6 +41,7 @@ STYLE: Any = {
     "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "svg.hashsalt": "neuro_ssl",  # the same figure is the same text
+    "text.parse_math": False,  # names of models, sites and classes may have dollars
 }
 STATIC = ("svg", "png", "pdf")
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

@@ -20,6 +20,7 @@ class Section:
         warnings: what a reader must know before reading a number; all sections' stand on top of the page. Of one with
             several lines the first is shown, and the others unfold.
         simulated: cohorts in it that are simulated; named on top as well.
+        real: cohorts in it that are not.
         sources: what it was made from, in words: `3 finished runs`.
         files: more files beside the page, by name: tables as text. What ends in `.md` is printed, too.
     """
@@ -31,5 +32,6 @@ class Section:
     links: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
     simulated: Sequence[str] = ()
+    real: Sequence[str] = ()
     sources: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,8 @@ import pytest
 from fake_runs import QUALITY, write_runs
 
 from neuro_ssl.evaluation import comparisons as tests
-from neuro_ssl.reporting.runs.comparisons import compare, significance
+from neuro_ssl.evaluation.bootstrap import Score
+from neuro_ssl.reporting.runs.comparisons import Comparison, compare, significance
 from neuro_ssl.reporting.runs.models import group_by_task
 from neuro_ssl.reporting.runs.reading import read_runs
 from neuro_ssl.reporting.runs.tidy import tidy_comparisons
@@ -95,3 +96,9 @@ def test_baseline_is_beaten_by_good_models_alone(tmp_path, task, bad):
     lines = comparisons[0].text.splitlines()
     assert lines[0].startswith("Fine-tuned: yes, difference ")
     assert lines[-1].startswith("Linear probe, untrained: no")  # "no, worse" or "not shown"
+    assert comparisons[0].verdict == "undecided"  # as not all are better
+
+
+@pytest.mark.parametrize(("p_holm", "style"), [(0.04, "first"), (0.06, "undecided"), (float("nan"), "first")])
+def test_a_verdict_has_the_colour_of_what_holds_after_correction(p_holm, style):
+    assert Comparison("?", "first", "…", Score(1, 0.1, 2), "a", "b", 0.03, p_holm).style == style

@@ -2,6 +2,7 @@ import base64
 import gzip
 import json
 import re
+from datetime import datetime
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import ndimage
 from neuro_ssl.errors import InputError
 from neuro_ssl.reporting.explanations import volumes as viewer_volumes
 from neuro_ssl.reporting.explanations.section import explanation_sections, niivue
+from neuro_ssl.reporting.page import render
 
 
 def by_scipy(file, like):
@@ -124,6 +126,14 @@ def test_two_maps_by_one_method_are_told_apart(tmp_path):
     labels = ["Integrated gradients (0123abcd)", "Integrated gradients (4567cdef)"]
     assert [one["title"] for one in group.viewer["maps"]] == labels
     assert [panel.caption.partition(" (n ")[0] for panel in section.panels] == labels
+
+
+def test_commands_are_shown_without_ids_of_scans(tmp_path):
+    command = "python -m neuro_ssl.explain max_scans=3 'scans=[sub-0001_ses-01, sub-0002]' methods=[grad_cam]"
+    (section,) = explanation_sections([write_explanation(tmp_path, command=command)])
+    page = render([section], datetime(2025, 1, 2))
+    assert "sub-0001" not in page and "sub-0002" not in page
+    assert "max_scans=3 &#39;scans=[…]&#39; methods=[grad_cam]" in page
 
 
 def test_what_there_is_no_room_for_is_named(tmp_path):

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from neuro_ssl.reporting.latex import PREAMBLE, latex_table
+from neuro_ssl.reporting.latex import PREAMBLE, latex_table, together
 
 # What TeX shows, written the other way round than the code does it.
 COMMANDS = {
@@ -63,3 +63,10 @@ def test_latex_compiles_it(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Missing character" not in (tmp_path / "table.log").read_text()
+
+
+def test_labels_in_one_file_are_unique():
+    names = ["tab:sex", "tab:sex", "tab:sex-2", "tab:sex", "tab:age"]
+    text = together([latex_table(["a"], [["b"]], caption="c", label=name) for name in names])
+    labels = re.findall(r"\\label\{(.*)\}", text)
+    assert labels == ["tab:sex", "tab:sex-2", "tab:sex-2-2", "tab:sex-3", "tab:age"]

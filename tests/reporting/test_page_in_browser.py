@@ -243,3 +243,17 @@ def test_print_has_pages_and_no_viewer(opened):
     assert not opened.run("document.querySelector('.viewer button').checkVisibility()")
     assert opened.run("document.querySelector('#explanations figure img').checkVisibility()")
     opened.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_print_unfolds_what_is_folded_and_folds_it_again(browser, page):
+    browser.open(page)
+    folded = "[...document.querySelectorAll('main details')].map(one => one.open)"
+    before = browser.run(folded)
+    assert not all(before)
+    browser.run(
+        "window.left = null; addEventListener('beforeprint', () => { window.left = "
+        "[...document.querySelectorAll('main details:not([open]) > summary')].map(one => one.textContent) })"
+    )
+    browser.pdf()
+    assert set(browser.run("window.left")) == {"Configuration", "The viewer is NiiVue; its licence"}
+    assert browser.run(folded) == before

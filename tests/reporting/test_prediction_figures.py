@@ -135,3 +135,10 @@ def test_thousands_of_points_are_a_picture():
     table = table_of("regression", n=MAX_MARKS + 1)
     panel = bland_altman("Age", Predicted("Ours", COLOURS[0], table, SCORE), "years")
     assert "<image" in panel.html and not [tip for tip in tips_of(panel) if tip.startswith("true")]
+
+
+def test_names_with_dollars_are_no_formulas():
+    model = Predicted(r"ours $\frac$", COLOURS[0], table_of("classification"), SCORE)
+    panel = roc(r"Sex of $x$", [model], "$M$")
+    assert r"ours $\frac$: AUROC 0.70" in panel.html
+    assert r"<!-- ours $\frac$: 0.70 -->" in panel._drawn[0]

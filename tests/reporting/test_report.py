@@ -133,6 +133,15 @@ def test_real_data_few_subjects_and_dirty_code(tmp_path):
     assert "uncommitted changes, so that the commit doesn't identify the code: all 2 runs" in page.text
 
 
+def test_simulated_and_real_data_on_one_page_are_told_apart(tmp_path):
+    for name, simulated, n in (("a", True, 36), ("b", False, 12)):
+        quality = {("finetune", "pretrained"): (0, 1)}
+        write_runs(tmp_path / name, simulated=simulated, n_subjects=n, tasks=("sex",), quality=quality)
+    page = Page(rendered(tmp_path))
+    assert "Some of these data are simulated: cohort simulated, but not ixi." in page.text
+    assert "Only 12 test subjects for Sex (cohort ixi)" in page.text
+
+
 def test_pretraining_alone_makes_a_page_and_text_is_escaped(tmp_path):
     write_runs(tmp_path, tasks=())
     file = next(tmp_path.glob("*/run.yaml"))
@@ -357,3 +366,16 @@ def test_what_an_earlier_report_wrote_goes_and_what_others_wrote_stays(tmp_path)
         write(tmp_path, [], datetime.now(), ["svg", "bmp"])
     write(tmp_path, [section(panel("roc"), picture)], datetime.now(), [])
     assert written() == {"report.html"} and not (tmp_path / "figures").exists()
+
+
+def test_no_runs_and_no_embeddings_is_an_error(tmp_path, command, capsys):
+    with pytest.raises(SystemExit):
+        command("report", f"runs_dir={tmp_path}", "runs=[]")
+    assert "runs=[] and embeddings=[]: nothing to report" in capsys.readouterr().err
+
+
+def test_a_page_too_large_to_mail_is_said(tmp_path, command, capsys, monkeypatch):
+    write_runs(tmp_path, tasks=())
+    monkeypatch.setattr("neuro_ssl.reporting.page.LARGE_MB", 0.01)
+    command("report", f"runs_dir={tmp_path}", "figures=[]")
+    assert "report.html has 0 MB, more than many mail servers take" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def embedding_sections(
             links=[(cloud.id, cloud.title) for cloud in clouds] if len(clouds) > 1 else [],
             warnings=list(dict.fromkeys(line for one in sets for line in one.warnings)),
             simulated=[one.cohort for one in sets if one.simulated],
+            real=[one.cohort for one in sets if not one.simulated],
             sources=[f"{len(files)} file{'s' if len(files) > 1 else ''} of features"] if files else [],
         )
     ]

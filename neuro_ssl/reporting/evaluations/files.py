@@ -10,7 +10,7 @@ from neuro_ssl.reporting.evaluations import tables
 from neuro_ssl.reporting.evaluations.reading import Evaluation, Tested
 from neuro_ssl.reporting.evaluations.tables import Table
 from neuro_ssl.reporting.evaluations.verdicts import QUESTIONS, SIGNS, verdict
-from neuro_ssl.reporting.latex import PREAMBLE, latex_table
+from neuro_ssl.reporting.latex import latex_table, together
 from neuro_ssl.reporting.panel import file_name
 
 ROWS = 20  # of a LaTeX table, which doesn't break across pages
@@ -35,7 +35,7 @@ def markdown(evaluations: Sequence[Evaluation]) -> str:
 
 def latex(evaluations: Sequence[Evaluation]) -> str:
     """The overview, and of each task and test set scores and comparisons."""
-    blocks = [PREAMBLE]
+    blocks = []
     for evaluation in evaluations:
         if evaluation.encoders:
             blocks.append(_latex(tables.overview(evaluation), file_name(evaluation.path.parent.name, "overview")))
@@ -43,7 +43,7 @@ def latex(evaluations: Sequence[Evaluation]) -> str:
             blocks.append(_latex(tables.scores(tested), _label(tested, "scores")))
             if len(tested.table("comparisons")):
                 blocks.append(_latex(tables.comparisons(tested), _label(tested, "comparisons")))
-    return "\n".join(blocks)
+    return together(blocks)
 
 
 def csv(evaluations: Sequence[Evaluation], name: str) -> str:

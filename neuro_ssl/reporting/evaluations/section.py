@@ -88,6 +88,7 @@ def evaluation_section(evaluations: Evaluations) -> list[Section]:
             [(part.evaluation.path.name, part.evaluation.title) for part in parts],
             warnings(evaluations),
             sorted(name for name, one in data.items() if one.simulated),
+            sorted(name for name, one in data.items() if not one.simulated),
             [f"{n} evaluation{'s' if n != 1 else ''}"] if n else [],
             files(evaluations.finished),
         )

@@ -1,5 +1,6 @@
 """What `python -m neuro_ssl.explain` left in a folder, read and checked."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class Explanation(BaseModel):
     def title(self) -> str:
         """The method, in words."""
         return METHODS.get(self.method, self.method.replace("_", " ").capitalize())
+
+    @property
+    def shown_command(self) -> str:
+        """The command without the ids of single scans that it may name."""
+        return re.sub(r"(?<=\bscans=)\[[^\]]*\]", "[…]", self.command)
 
     @property
     def of_whom(self) -> str:

@@ -88,6 +88,7 @@ def explanation_sections(folders: Sequence[Path], budget: int = BUDGET_BYTES) ->
             links=[(group.id, _heading(group.maps[0].info)) for group in explained],
             warnings=_warnings(maps),
             simulated=sorted({one.info.cohort for one in maps if one.info.simulated}),
+            real=sorted({one.info.cohort for one in maps if not one.info.simulated}),
             sources=[f"{len(maps)} explanation{'s' if len(maps) > 1 else ''}"],
         )
     ]

@@ -49,6 +49,11 @@ class Comparison:
     p_holm: float = math.nan
     test: str = ""
 
+    @property
+    def style(self) -> Verdict:
+        """The verdict as the page colours it: only what a test, if there is one, confirms after correction."""
+        return "undecided" if self.p_holm >= ALPHA else self.verdict
+
 
 # question; the two sides as (protocol, initialisation); how a sentence names them
 PAIRS = (
@@ -124,7 +129,7 @@ def _with_seeds(model: Model, seeds: set[int]) -> Model:
 
 
 def _against_baseline(group: TaskGroup) -> Comparison:
-    """One line a model; verdict and difference are the first model's."""
+    """One line a model; the verdict is what all have in common, the difference the first model's."""
     outcomes = []
     for model in group.models:
         if group.kind == "classification":
@@ -141,7 +146,9 @@ def _against_baseline(group: TaskGroup) -> Comparison:
     lines = [f"{name}: {words[verdict]}, difference {format_score(delta)}{unit}" for name, verdict, delta in outcomes]
     baseline = "chance" if group.kind == "classification" else f"predicting the {group.runs[0].results.baseline.name}"
     label = group.metrics[group.primary].label
-    _, verdict, delta = outcomes[0]
+    (_, verdict, delta), *others = outcomes
+    if any(other != verdict for _, other, _ in others):
+        verdict = "undecided"
     return Comparison(f"Better than {baseline}, by {label}?", verdict, "\n".join(lines), delta)
 
 
@@ -184,7 +191,9 @@ def _decided(
     else:
         text = f"{sides[0][0].upper()}{sides[0][1:]} did better than {sides[1]}: {numbers}, "
         text += f"{_p_in_words(delta, p_holm)}."
-        if p_holm >= ALPHA:
+        if delta.p >= ALPHA:
+            text += " By that test it is not significant, so take it as open."
+        elif p_holm >= ALPHA:
             text += " Of all comparisons of this task together that is not significant."
     return Comparison(question, verdict, text, delta, a.name, b.name, delta.p, p_holm, delta.test)
 

@@ -62,13 +62,15 @@ def run_sections(runs: Runs, elsewhere: Sequence[str] = ()) -> list[Section]:
     if runs.finished:
         sections.append(made_section(runs.finished))
     about = {"paper": PAPER if any(group.reference for group in groups) else ""}
-    simulated = sorted({run.info.dataset.cohort for run in runs.finished if run.info.dataset.simulated})
+    cohorts = {run.info.dataset.cohort: run.info.dataset.simulated for run in runs.finished}
+    simulated, real = ([name for name, is_so in cohorts.items() if is_so == wanted] for wanted in (True, False))
     lines = warnings(runs, groups)
     if elsewhere:
         how = "and are shown with its results alone; named in runs=, they are shown by themselves, too"
         are = "1 run is a training" if len(elsewhere) == 1 else f"{len(elsewhere)} runs are trainings"
         lines.append("\n".join([f"{are} of an evaluation {how}.", *elsewhere]))
-    return [*sections, Section("reading", "How to read this page", about, warnings=lines, simulated=simulated)]
+    title = "How to read this page"
+    return [*sections, Section("reading", title, about, warnings=lines, simulated=simulated, real=real)]
 
 
 def _task_part(group: TaskGroup) -> TaskPart:
@@ -124,8 +126,10 @@ def warnings(runs: Runs, groups: Sequence[TaskGroup]) -> list[str]:
     """What a reader must know before reading a number, apart from data being simulated."""
     lines = leaking(groups) + reopened(groups)
     few: dict[int, list[str]] = {}
+    several = len({group.dataset.cohort for group in groups}) > 1
     for group in groups:
-        few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(group.title)
+        title = f"{group.title} (cohort {group.dataset.cohort})" if several else group.title
+        few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(title)
     for n, titles in few.items():
         if n < FEW_SUBJECTS:
             lines.append(

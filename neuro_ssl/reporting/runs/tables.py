@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.reporting.cells import format_score, over_seeds, padded
-from neuro_ssl.reporting.latex import PREAMBLE, latex_table
+from neuro_ssl.reporting.latex import latex_table, together
 from neuro_ssl.reporting.panel import file_name
 from neuro_ssl.reporting.runs.models import Model, TaskGroup
 from neuro_ssl.reporting.runs.reading import DownstreamRun
@@ -189,7 +189,7 @@ def latex(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> str:
                 rules_before={i for i, row in enumerate(of_group) if row.model is None and of_group[i - 1].model},
             )
         )
-    return PREAMBLE + "\n" + "\n".join(tables)
+    return together(tables)
 
 
 def notes_on(groups: Sequence[TaskGroup], rows: Sequence[list[Row]]) -> list[str]:

@@ -58,3 +58,14 @@ for (const svg of document.querySelectorAll("figure svg")) {
   });
 }
 addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
+// Print: what is folded would be missing on paper, and is unfolded but for whole configurations and licences.
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = [...unfolded, ...document.querySelectorAll("main details:not([open], .screen)")];
+  for (const details of unfolded) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of unfolded) details.open = false;
+  unfolded = [];
+});
