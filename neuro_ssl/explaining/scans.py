@@ -13,7 +13,7 @@ from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 Split = Literal["train", "val", "test", "all"]
-CHOSEN = "chosen scans"  # in place of a split, where scans were named
+CHOSEN = "chosen"  # in place of a split, where scans were named
 
 
 def choose_scans(
@@ -41,11 +41,12 @@ def choose_scans(
     if isinstance(scans, str):
         rows = manifest if scans == "all" else manifest[_splits(volumes, weights) == scans]
     else:
+        scans = [str(scan) for scan in scans]  # Hydra reads [17] as a number
         if unknown := [scan for scan in scans if scan not in set(manifest["scan_id"])]:
             raise InputError(
                 f"scans: {unknown[0]} is not in {volumes.path}, whose ids look like {manifest['scan_id'].iloc[0]}"
             )
-        rows = manifest[manifest["scan_id"].isin(list(scans))]
+        rows = manifest[manifest["scan_id"].isin(scans)]
     if rows.empty:
         raise InputError(f"{volumes.path}: no scan to explain with scans={scans}; choose others, or scans=all")
     if max_scans is not None:

@@ -76,8 +76,12 @@ def test_registered_images_are_in_their_own_space():
     np.testing.assert_array_equal(to_scan_of(object(), "a.nii.gz"), np.eye(4))
 
 
-def test_a_scan_that_is_no_image(tmp_path):
-    (tmp_path / "scan.nii.gz").write_text("no image")
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"no image", lambda whole: whole[:12], lambda whole: whole[:30] + b"x" * 99]
+)
+def test_a_scan_that_is_no_image(tmp_path, damage):
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5)), np.eye(4)), tmp_path / "scan.nii.gz")
+    (tmp_path / "scan.nii.gz").write_bytes(damage((tmp_path / "scan.nii.gz").read_bytes()))
     grid = Grid.named("16mm")
     with pytest.raises(InputError, match="scan.nii.gz cannot be read .* or set native=false"):
         write_native(np.zeros(grid.shape), grid, np.eye(4), tmp_path / "scan.nii.gz", tmp_path / "o.nii.gz", "")

@@ -58,6 +58,12 @@ def test_what_is_explained(tmp_path):
     age = ExplainedModel.of(weights(tmp_path))
     assert (age.output, age.unit, age.place) == ("predicted age (years)", "years", 0)
     several = weights(tmp_path, task="multitask", settings={"targets": {"brain_age": AGE, "sex": SEX}})
+    stroke = ExplainedModel.of(
+        weights(tmp_path, task="stroke_severity", settings={"target": "nihss", "unit": "points"})
+    )
+    assert stroke.output == "predicted NIHSS (points)"
+    volume = ExplainedModel.of(weights(tmp_path, task="regression", settings={"target": "lesion_volume"}))
+    assert volume.output == "predicted lesion volume"
     sex = ExplainedModel.of(several, "sex")
     assert (sex.output, sex.unit, sex.place) == ("logit of sex = M", "logit", 1)
     pretraining = ExplainedModel.of(weights(tmp_path, stage="pretraining"))

@@ -148,6 +148,7 @@ def test_no_explanations_no_section():
     [
         (lambda f: (f / "figure.png").unlink(), "figure.png: unreadable .*explain again"),
         (lambda f: (f / "mean.nii.gz").write_bytes(b"no"), "mean.nii.gz: unreadable .*explain again"),
+        (lambda f: shortened(f / "mean.nii.gz"), "mean.nii.gz: unreadable .*explain again"),
         (lambda f: (f / "explanation.yaml").write_text(yaml.safe_dump({"method": "m"})), "settings: Field required"),
         (lambda f: (f / "explanation.yaml").write_text("[1"), "explanation.yaml: unreadable"),
         (lambda f: save(f / "background.nii.gz", np.ones((3, 3, 3))), "is not of the grid of mean.nii.gz"),
@@ -159,6 +160,10 @@ def test_a_broken_explanation_is_one_line(tmp_path, change, message):
     change(folder)
     with pytest.raises(InputError, match=message):
         explanation_sections([folder])
+
+
+def shortened(file):
+    file.write_bytes(file.read_bytes()[:400])
 
 
 def save(file, values):
