@@ -27,6 +27,8 @@ def commands(script, *arguments):
     found = []
     for line in shown.stdout.splitlines():
         words = shlex.split(line)
+        if "-m" not in words:
+            continue  # a script of the study's own
         module = words[words.index("-m") + 1]
         found.append((module.removeprefix("neuro_ssl."), words[words.index(module) + 1 :]))
     return found

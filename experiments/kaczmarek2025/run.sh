@@ -29,16 +29,25 @@ $pretrain +experiment=kaczmarek2025/simclr_pretrain $paper encoder=$resnet train
 $pretrain +experiment=kaczmarek2025/mae_pretrain $paper encoder=$vit optimizer.learning_rate=0.0005 \
   trainer.max_epochs=60
 $pretrain +experiment=simclr_pretrain encoder=$resnet trainer.max_epochs=40
-weights() {
+made() {
   if [ -n "${DRY_RUN:-}" ]; then echo "$NEURO_SSL_RUNS/$1-…"; else ls -d "$NEURO_SSL_RUNS/$1"-*; fi
 }
-encoders="{simclr: '$(weights kaczmarek2025_simclr_pretrain)', mae: '$(weights kaczmarek2025_mae_pretrain)', \
-our simclr: '$(weights simclr_pretrain)'}"
+simclr=$(made kaczmarek2025_simclr_pretrain)
+encoders="{simclr: '$simclr', mae: '$(made kaczmarek2025_mae_pretrain)', our simclr: '$(made simclr_pretrain)'}"
 
 common=($machine "encoders=$encoders" "from_scratch=['$resnet','$vit']"
   'protocols=[ridge_probe,logistic_probe,finetune]')
 run python -m neuro_ssl.evaluate "${common[@]}" 'tasks=[alzheimers,sex,brain_age,stroke_severity]' \
   label_fractions=[0.2,1.0] label_seeds=[0] seeds=[0,1,2] 'train="trainer.max_epochs=12 logger=csv"'
+run python "$(dirname "$0")/twenty_percent.py" "$(made evaluation-simulated)"
+
+# Where it looks: one of the fine-tuned models, which the same command finds again.
+fine_tune=(python -m neuro_ssl.train +experiment=finetune task=alzheimers weights="$simclr" $machine logger=csv
+  trainer.max_epochs=12 open_test=false)
+run "${fine_tune[@]}"
+fine_tuned="$NEURO_SSL_RUNS/finetune-alzheimers-…"
+[ -n "${DRY_RUN:-}" ] || fine_tuned=$("${fine_tune[@]}" | sed -n 's/.*finished: //p')
+run python -m neuro_ssl.explain weights="$fine_tuned" grid=4mm max_scans=20
 
 if [ -n "$real" ]; then
   run python -m neuro_ssl.preprocess grid=4mm bias_correction=false registration=centre dataset=csv \

@@ -19,7 +19,7 @@ position, bias field and Rician noise. A follow-up shows the same anatomy, older
 the same anatomy unchanged, in the same scanner, another one of the site, or another site's.
 
 `experiments/simulated_cohort` shows all this, measures it in images, and tells by what a classifier knows them from
-real ones.
+real ones. `regions.py` has masks of where it was planted in each scan.
 """
 
 from neuro_ssl.simulation.dataset import simulate_cohort

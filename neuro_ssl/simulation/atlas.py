@@ -47,6 +47,7 @@ class Atlas:
             surface and at the ventricles 4, so that ageing leaves these alone.
         medial_temporal: weight in 0..1 around the hippocampi, a Gaussian of the distance to their axes.
         horn_axis_mm: distance to the axes of the temporal horns, which the template's average has closed.
+        outside_ventricles_mm: distance to the walls of the lateral and third ventricles, negative inside them.
         node_step: every how many voxels displacements are defined; they are smooth, 4 mm suffice.
         ventricle_push: (3, x, y, z), vectors away from the ventricles, 1 long at their walls and fading over
             10 mm, as cubic B-spline coefficients on the nodes.
@@ -62,6 +63,7 @@ class Atlas:
     cortex_mm: Array
     medial_temporal: Array
     horn_axis_mm: Array
+    outside_ventricles_mm: Array
     node_step: int
     ventricle_push: Array
 
@@ -142,6 +144,7 @@ def load_atlas(spacing_mm: float) -> Atlas:
         "cortex_mm": cortex,
         "medial_temporal": medial_temporal,
         "horn_axis_mm": _distance_to_segment(axes, (33, -6, -18), (36, -36, -7)),
+        "outside_ventricles_mm": outside_mm,
         "ventricle_push": np.stack([ndimage.spline_filter(p[::node_step, ::node_step, ::node_step]) for p in push]),
     }
     return Atlas(

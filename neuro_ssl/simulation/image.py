@@ -1,6 +1,7 @@
 """A T1w scan of one subject at one session: contrast, lesion, shape, then what the scanner adds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -19,31 +20,72 @@ from neuro_ssl.simulation.scanner import Scanner
 LESION_INTENSITY = 0.35  # white matter is 1, fluid about 0.25: an old infarct
 
 
+@dataclass(frozen=True)
+class Anatomy:
+    """The head of one subject at one session, before any scanner.
+
+    Attributes:
+        traits: sizes of the planted effects.
+        shift_mm: where the voxel grid lies on the head, (x, y, z).
+        coordinates: (3, x, y, z), the atlas voxel that each voxel of the scan shows.
+        texture: the brain's own intensity pattern, on the atlas's grid.
+        lesion: of a stroke, on the atlas's grid, in 0..1; None without.
+    """
+
+    traits: Phenotype
+    shift_mm: npt.NDArray[np.float64]
+    coordinates: Array
+    texture: Array
+    lesion: Array | None
+
+    @classmethod
+    def of(cls, atlas: Atlas, subject: Subject, session: int, effects: Effects) -> "Anatomy":
+        """The same for the same arguments; `session` counts from 0."""
+        traits = phenotype(subject, session, effects)
+        shift_mm = effects.grid_shift_mm * random_stream(
+            subject.seed, Stream.PLANNING, subject.index, session
+        ).standard_normal(3)
+        rng = random_stream(subject.seed, Stream.ANATOMY, subject.index)
+        coordinates = atlas_coordinates(atlas, traits, effects, rng, shift_mm)
+        texture = random_field(atlas.brain.shape, 7 / atlas.spacing_mm, rng)
+        lesion = lesion_map(atlas, traits.lesion_ml / traits.head_scale**3, rng) if traits.lesion_ml else None
+        return cls(traits, shift_mm, coordinates, texture, lesion)
+
+
 def simulate_scan(
     atlas: Atlas, subject: Subject, session: int, effects: Effects = TEACHING
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """The T1w image (int16) and brain mask (uint8) of `subject` at `session` (from 0), as the scanner stores them."""
-    traits = phenotype(subject, session, effects)
     scanner = Scanner.of(subject.sessions[session], subject.seed, effects)
-    shift_mm = effects.grid_shift_mm * random_stream(
-        subject.seed, Stream.PLANNING, subject.index, session
-    ).standard_normal(3)
-    anatomy_rng = random_stream(subject.seed, Stream.ANATOMY, subject.index)
-    coordinates = atlas_coordinates(atlas, traits, effects, anatomy_rng, shift_mm)
-    template = _template_image(atlas, traits, scanner, effects, anatomy_rng)
-    image = ndimage.map_coordinates(template, coordinates, order=effects.interpolation, mode="nearest")
-    mask = ndimage.map_coordinates(atlas.brain.astype(np.uint8), coordinates, order=0, mode="nearest")
+    anatomy = Anatomy.of(atlas, subject, session, effects)
+    template, where = _template_image(atlas, anatomy, scanner, effects), anatomy.coordinates
+    image = ndimage.map_coordinates(template, where, order=effects.interpolation, mode="nearest")
+    mask = ndimage.map_coordinates(atlas.brain.astype(np.uint8), where, order=0, mode="nearest")
 
-    rng = random_stream(subject.seed, Stream.SESSION, subject.index, session)
-    affine = _position(rng) @ _translation(shift_mm) @ atlas.affine
+    affine, rng = in_scanner(atlas, subject, session, anatomy.shift_mm)
     image *= np.exp(scanner.bias * random_field(image.shape, 70 / atlas.spacing_mm, rng))
     # Magnitude of a complex signal: Rician noise, which lifts the air above zero.
     noise = scanner.noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
     image = np.hypot(image + noise[0], noise[1]) * (scanner.scale * np.exp(rng.normal(0, 0.1)))
     return (
-        _store(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, scanner.orientation),
-        _store(mask, affine, scanner.orientation),
+        as_stored(np.minimum(image, np.iinfo(np.int16).max).round().astype(np.int16), affine, scanner.orientation),
+        as_stored(mask, affine, scanner.orientation),
     )
+
+
+def in_scanner(
+    atlas: Atlas, subject: Subject, session: int, shift_mm: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], np.random.Generator]:
+    """From a scan's voxels (x, y, z) to RAS mm, and the source of the session's bias field and noise.
+
+    Args:
+        atlas: whose grid is the image's.
+        subject: who is scanned.
+        session: which time, from 0.
+        shift_mm: where the voxel grid lies on the head.
+    """
+    rng = random_stream(subject.seed, Stream.SESSION, subject.index, session)
+    return _position(rng) @ _translation(shift_mm) @ atlas.affine, rng
 
 
 def lesion_map(atlas: Atlas, lesion_ml: float, rng: np.random.Generator) -> Array:
@@ -66,10 +108,9 @@ def lesion_map(atlas: Atlas, lesion_ml: float, rng: np.random.Generator) -> Arra
     return np.asarray(np.clip((edge_mm - distance_mm) / 2 + 0.5, 0, 1) * hemisphere, dtype=np.float32)
 
 
-def _template_image(
-    atlas: Atlas, traits: Phenotype, scanner: Scanner, effects: Effects, rng: np.random.Generator
-) -> Array:
+def _template_image(atlas: Atlas, anatomy: Anatomy, scanner: Scanner, effects: Effects) -> Array:
     """The noiseless image, white matter 1, in the atlas's shape and the subject's contrast and tissue."""
+    traits = anatomy.traits
     widening_mm = traits.cortex_mm + traits.medial_temporal_mm * atlas.medial_temporal
     kept = special.expit((atlas.cortex_mm - widening_mm) / 0.6)
     kept *= special.expit((atlas.horn_axis_mm - traits.horn_mm) / 0.6)
@@ -79,10 +120,9 @@ def _template_image(
     if effects.sharpness != 1:
         csf, gm, wm = _sharpened((csf, gm, wm), effects.sharpness)
     image = scanner.csf * csf + scanner.gm * gm + wm + atlas.detail * kept + scanner.scalp * atlas.non_brain
-    image *= 1 + effects.texture * random_field(image.shape, 7 / atlas.spacing_mm, rng)
-    if traits.lesion_ml:
-        lesion = lesion_map(atlas, traits.lesion_ml / traits.head_scale**3, rng)
-        image += lesion * (LESION_INTENSITY - image)
+    image *= 1 + effects.texture * anatomy.texture
+    if anatomy.lesion is not None:
+        image += anatomy.lesion * (LESION_INTENSITY - image)
     return np.asarray(np.maximum(image, 0), dtype=np.float32)
 
 
@@ -107,7 +147,7 @@ def _position(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     return position
 
 
-def _store(array: npt.NDArray[Any], affine: npt.NDArray[np.float64], orientation: str) -> nib.Nifti1Image:
+def as_stored(array: npt.NDArray[Any], affine: npt.NDArray[np.float64], orientation: str) -> nib.Nifti1Image:
     """An image whose array axes are those of `orientation`; nibabel's functions have no types, hence `Any`."""
     image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")
