@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.tabular import read_table
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
@@ -31,7 +32,7 @@ def choose_scans(
         max_scans: at most as many, drawn by a hash of their ids and so always the same; None: all.
 
     Raises:
-        InputError: no such split, an unknown scan, or nothing left.
+        InputError: no such split, an unknown or excluded scan, or nothing left.
     """
     if max_scans is not None and max_scans < 1:
         raise InputError(f"max_scans must be at least 1, got {max_scans}; null takes all")
@@ -43,6 +44,11 @@ def choose_scans(
     else:
         scans = [str(scan) for scan in scans]  # Hydra reads [17] as a number
         if unknown := [scan for scan in scans if scan not in set(manifest["scan_id"])]:
+            if isinstance(volumes, VolumeStore) and unknown[0] in volumes.excluded:
+                raise InputError(
+                    f"scans: {unknown[0]} is left out by the cohort's exclude.csv ({volumes.excluded[unknown[0]]}); "
+                    "take its line out there, or choose another scan"
+                )
             raise InputError(
                 f"scans: {unknown[0]} is not in {volumes.path}, whose ids look like {manifest['scan_id'].iloc[0]}"
             )

@@ -1,5 +1,7 @@
 """Which scans are explained, and which of a model's outputs."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -52,6 +54,14 @@ def test_named_scans_and_fewer_of_them(random_scans, tmp_path):
 def test_no_such_scans(random_scans, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         choose_scans(random_scans, weights(tmp_path), **options)
+
+
+def test_an_excluded_scan_is_told_from_an_unknown_one(random_scans, tmp_path):
+    scan = random_scans.manifest["scan_id"].iloc[4]
+    rest = random_scans.manifest.drop(index=4).reset_index(drop=True)
+    store = dataclasses.replace(random_scans, manifest=rest, excluded={scan: "motion"})
+    with pytest.raises(InputError, match=f"scans: {scan} is left out by the cohort's exclude.csv .motion.; take"):
+        choose_scans(store, weights(tmp_path), [scan])
 
 
 def test_what_is_explained(tmp_path):
