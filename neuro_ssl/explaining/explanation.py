@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import yaml
 from torch import nn
@@ -150,7 +151,10 @@ class Explanation:
         if record["outside_brain"] > 0.005:
             lines.append(f"  {record['outside_brain']:.0%} of all attribution lies outside the brain")
         if check := record["sanity_check"]:
-            parts = ", ".join(f"{where} {value:.2f}" for where, value in check["likeness"].items())
+            parts = ", ".join(
+                f"{where} {'none (empty maps)' if np.isnan(value) else f'{value:.2f}'}"
+                for where, value in check["likeness"].items()
+            )
             lines.append(f"  likeness of the maps once it is untrained from the output to …: {parts}")
         return "\n".join(lines)
 

@@ -79,6 +79,13 @@ def test_what_lies_outside_the_brain_is_said_and_no_peak(tmp_path):
     assert np.abs(np.subtract(peak_mm, LEFT_HIPPOCAMPUS_MM)).max() <= 4  # half a voxel of the grid
 
 
+def test_an_empty_map_of_the_untrained_network_is_said(tmp_path):
+    folder = write_explanation(tmp_path, sanity_check={"n_scans": 2, "likeness": {"input": float("nan")}})
+    (section,) = explanation_sections([folder])
+    caption = section.panels[0].caption
+    assert "The map of the untrained network is empty" in caption and "nan" not in caption
+
+
 def test_fine_volumes_are_averaged_and_stay_where_they_are():
     values = np.random.default_rng(0).normal(size=(7, 6, 9))
     affine = nib.affines.from_matvec(np.diag([1.0, 1.0, 1.0]), [-98, -134, -72])
