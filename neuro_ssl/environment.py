@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,10 +28,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-def command_line() -> str:
-    """The command as a user would type it again."""
+def command_line(private: str | None = None) -> str:
+    """The command as a user would type it again.
+
+    Args:
+        private: a key whose lists name scans or people: in place of them there is `[…]`, since records are passed on.
+    """
     module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"neuro_ssl.{module}", *sys.argv[1:]])
+    arguments = sys.argv[1:]
+    if private:
+        arguments = [re.sub(rf"^(\+{{0,2}}{private}=).*\[.*", r"\1[…]", one, flags=re.DOTALL) for one in arguments]
+    return shlex.join(["python", "-m", f"neuro_ssl.{module}", *arguments])
 
 
 def _commit() -> dict[str, Any]:

@@ -42,12 +42,12 @@ run python -m neuro_ssl.evaluate "${common[@]}" 'tasks=[alzheimers,sex,brain_age
 run python "$(dirname "$0")/twenty_percent.py" "$(made evaluation-simulated)"
 
 # Where it looks: one of the fine-tuned models, which the same command finds again.
-fine_tune=(python -m neuro_ssl.train +experiment=finetune task=alzheimers weights="$simclr" $machine logger=csv
+fine_tune=(python -m neuro_ssl.train +experiment=finetune task=alzheimers "weights='$simclr'" $machine logger=csv
   trainer.max_epochs=12 open_test=false)
 run "${fine_tune[@]}"
 fine_tuned="$NEURO_SSL_RUNS/finetune-alzheimers-…"
 [ -n "${DRY_RUN:-}" ] || fine_tuned=$("${fine_tune[@]}" | sed -n 's/.*finished: //p')
-run python -m neuro_ssl.explain weights="$fine_tuned" grid=4mm max_scans=20
+run python -m neuro_ssl.explain "weights='$fine_tuned'" grid=4mm max_scans=20
 
 if [ -n "$real" ]; then
   run python -m neuro_ssl.preprocess grid=4mm bias_correction=false registration=centre dataset=csv \

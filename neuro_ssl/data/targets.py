@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from neuro_ssl.data.dataset import code_text
 from neuro_ssl.errors import InputError
 
+ACRONYMS = {"nihss", "mmse", "moca", "adas", "cdr", "bmi", "iq"}  # scales that the field writes in capitals
+
 
 class Reference(BaseModel, frozen=True, extra="forbid"):
     """What the paper (see README) reports for a task, on its own test scans of one cohort.
@@ -58,6 +60,12 @@ class Target(BaseModel, frozen=True, extra="forbid"):
     def kind(self) -> Literal["classification", "regression"]:
         """What `evaluation.metrics` calls it."""
         return "classification" if self.classes else "regression"
+
+    @property
+    def quantity(self) -> str:
+        """The column in words, without its unit: `age` of `age_years`, `NIHSS`."""
+        words = self.target.removesuffix(f"_{self.unit}").split("_")
+        return " ".join(word.upper() if word.lower() in ACRONYMS else word for word in words)
 
 
 def read_target(name: str, settings: Mapping[str, Any], key: str = "task") -> Target:

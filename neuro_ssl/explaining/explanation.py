@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import yaml
 from torch import nn
@@ -94,7 +95,12 @@ class Explanation:
         """The folder of this explanation."""
         content = {
             "version": VERSION,
-            "weights": [self.model.weights.name, weights_hash(self.model.weights), self.model.output],
+            "weights": [
+                self.model.weights.name,
+                weights_hash(self.model.weights),
+                self.model.head_hash,
+                self.model.output,
+            ],
             "volumes": self.volumes.identity,
             "scans": sorted(self.scans["scan_id"]),
             "settings": self.settings,
@@ -110,7 +116,8 @@ class Explanation:
     def is_finished(self, *, native: bool, sanity_check: bool) -> bool:
         """Whether all that is wanted is there."""
         record = self.record
-        return bool(record) and (record["native"] or not native) and (bool(record["sanity_check"]) or not sanity_check)
+        all_native = bool(record) and record["native"] == len(self.scans)
+        return bool(record) and (all_native or not native) and (bool(record["sanity_check"]) or not sanity_check)
 
     def check(self) -> None:
         """Refuse, before anything is computed, what cannot be.
@@ -121,16 +128,18 @@ class Explanation:
         """
         self.model.weights.check_data(self.volumes.summary)
         self.model.check_grid(self.volumes.grid.shape)
-        self.method.check(Explained(self.model.weights.build_encoder(), nn.Identity()), self.volumes.grid.shape)
+        model, grid = Explained(self.model.weights.build_encoder(), nn.Identity()), self.volumes.grid
+        self.method.check(model, grid.shape, grid.spacing_mm)
 
     @property
     def title(self) -> str:
         """Of the picture."""
-        people = persons(self.scans).nunique()
+        n_scans, n_subjects = len(self.scans), persons(self.scans).nunique()
         simulated = "SIMULATED " if self.volumes.simulated else ""
         split = "" if self.split == "all" else f"{self.split} "
-        scans = f"{len(self.scans)} {simulated}{split}scans of {people} subjects, cohort {self.volumes.cohort}"
-        return f"{TITLES[self.name]}: {self.model.output}\n{self.model.weights.name}; mean of {scans}"
+        scans = f"{n_scans} {simulated}{split}scan{'s'[: n_scans > 1]} of {n_subjects} subject{'s'[: n_subjects > 1]}"
+        of_whom = f"mean of {scans}, cohort {self.volumes.cohort}"
+        return f"{TITLES[self.name]}: {self.model.output}\n{self.model.weights.name}; {of_whom}"
 
     @property
     def summary(self) -> str:
@@ -142,7 +151,10 @@ class Explanation:
         if record["outside_brain"] > 0.005:
             lines.append(f"  {record['outside_brain']:.0%} of all attribution lies outside the brain")
         if check := record["sanity_check"]:
-            parts = ", ".join(f"{where} {value:.2f}" for where, value in check["likeness"].items())
+            parts = ", ".join(
+                f"{where} {'none (empty maps)' if np.isnan(value) else f'{value:.2f}'}"
+                for where, value in check["likeness"].items()
+            )
             lines.append(f"  likeness of the maps once it is untrained from the output to …: {parts}")
         return "\n".join(lines)
 

@@ -44,7 +44,7 @@ class GradientCAM(Method):
         parts = [compute(part.requires_grad_(), class_idx=0).detach() for part in parts_of(inputs, batch_size)]
         return _placed(torch.cat(parts), inputs.shape[2:], model.encoder)  # type: ignore[arg-type]
 
-    def check(self, model: nn.Module, shape: Sequence[int]) -> None:
+    def check(self, model: nn.Module, shape: Sequence[int], spacing_mm: float) -> None:
         """See `Method`: an encoder with feature maps, and at least 2 elements along each axis."""
         stage, found = self._stage(model), []
         with stage.register_forward_hook(lambda _module, _inputs, output: found.append(output)), torch.no_grad():

@@ -4,12 +4,14 @@ An attribution is a density over the encoder's voxels. On the scan's own grid it
 scaled, so that a place has the same value on both; sums over voxels agree only if the voxels are of one size.
 """
 
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.processing import resample_from_to
+from nibabel.spatialimages import HeaderDataError
 
 from neuro_ssl.data.store import VolumeStore, open_volume
 from neuro_ssl.data.volumes import Volumes
@@ -63,7 +65,14 @@ def write_native(
         acquired = nib.load(scan)
         target = (acquired.shape[:3], acquired.affine)  # type: ignore[attr-defined]
         forms = [acquired.get_sform(coded=True), acquired.get_qform(coded=True)]  # type: ignore[attr-defined]
-    except (OSError, EOFError, AttributeError, nib.filebasedimages.ImageFileError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        AttributeError,
+        nib.filebasedimages.ImageFileError,
+        HeaderDataError,
+    ) as error:
         raise InputError(f"{scan} cannot be read ({error}): bring it back, or set native=false") from error
     in_scan = _image(volume, to_scan @ grid.affine, description)
     image = resample_from_to(in_scan, target, order=1)  # type: ignore[no-untyped-call]
@@ -81,7 +90,7 @@ def read_mni(file: Path) -> npt.NDArray[np.float32]:
     """
     try:
         voxels: npt.NDArray[np.float32] = nib.load(file).get_fdata(dtype=np.float32)  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{file} is damaged ({error}): delete it and give the command again") from error
     return voxels.transpose(2, 1, 0)
 

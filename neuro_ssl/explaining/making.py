@@ -143,7 +143,7 @@ class Maker:
         return self.explanation.method(model, inputs, baseline, **size), baseline  # type: ignore[arg-type]
 
     def _explain_scans(self, model: Explained, mean_input: Tensor) -> None:
-        todo = [scan for scan in self._scans if not self._file(scan["scan_id"]).is_file()]
+        todo = [scan for scan in self._scans if not self._is_explained(scan["scan_id"])]
         for scan in progress_bar(iterable=todo, desc=self.explanation.name, unit="scan", delay=5):
             scan_id, file = scan["scan_id"], self._file(scan["scan_id"])
             inputs = self._input(self.volumes.read(scan["volume"]))
@@ -156,7 +156,7 @@ class Maker:
                     "attributions that are no numbers; the training diverged, or the scan is damaged"
                 )
             numbers = {"output": output, "baseline_output": absent, "sum": float(maps.double().sum())}
-            with appearing(file.with_name(f"{scan_id}_attribution.json")) as sidecar:
+            with appearing(self._numbers(scan_id)) as sidecar:
                 sidecar.write_text(json.dumps(numbers), encoding="utf-8")
             write_mni(maps[0, 0].cpu().numpy(), self.grid, file, self._text)
 
@@ -221,8 +221,7 @@ class Maker:
             return None
         missed = explained = 0.0
         for scan_id in self.explanation.scans["scan_id"]:
-            file = self._file(scan_id).with_name(f"{scan_id}_attribution.json")
-            numbers = json.loads(file.read_text(encoding="utf-8"))
+            numbers = json.loads(self._numbers(scan_id).read_text(encoding="utf-8"))
             difference = numbers["output"] - numbers["baseline_output"]
             missed += abs(numbers["sum"] - difference)
             explained += abs(difference)
@@ -264,7 +263,7 @@ class Maker:
         made_by["versions"] |= {name: version(name) for name in ("captum", "nilearn")}
         return {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": command_line(),
+            "command": command_line(private="scans"),
             **made_by,
         }
 
@@ -279,3 +278,9 @@ class Maker:
 
     def _file(self, scan_id: str) -> Path:
         return self.path / "scans" / f"{scan_id}_attribution.nii.gz"
+
+    def _numbers(self, scan_id: str) -> Path:
+        return self.path / "scans" / f"{scan_id}_attribution.json"
+
+    def _is_explained(self, scan_id: str) -> bool:
+        return self._file(scan_id).is_file() and self._numbers(scan_id).is_file()

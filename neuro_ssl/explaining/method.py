@@ -26,12 +26,15 @@ class Method(ABC):
     ) -> Tensor:
         """Attributions, of the shape of the inputs; see `attribution` for the arguments."""
 
-    def check(self, model: nn.Module, shape: Sequence[int]) -> None:  # noqa: B027, most methods take any model
+    def check(  # noqa: B027, most methods take any model
+        self, model: nn.Module, shape: Sequence[int], spacing_mm: float
+    ) -> None:
         """Refuse a model that this method cannot explain, before anything is computed.
 
         Args:
             model: see `attribution`.
             shape: of a volume, (z, y, x).
+            spacing_mm: of its voxels.
 
         Raises:
             InputError: saying why, and what can be done instead.

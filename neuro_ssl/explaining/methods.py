@@ -13,6 +13,7 @@ something: their cubes and elements reach over the brain's edge.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -104,11 +105,6 @@ class Occlusion(Method):
     ) -> Tensor:
         """See `Method`."""
         window, stride = self._voxels(spacing_mm)
-        if window > min(inputs.shape[2:]):
-            raise InputError(
-                f"occlusion.window_mm={self.window_mm:g}: a cube of {window} voxels doesn't fit into "
-                f"{'×'.join(map(str, inputs.shape[2:]))}; choose a smaller one"
-            )
         result = torch.zeros_like(inputs)
         for row, (one, absent) in enumerate(zip(parts_of(inputs, 1), parts_of(baseline, 1), strict=True)):
             box = _box((one != absent)[0, 0], window, stride)
@@ -127,6 +123,15 @@ class Occlusion(Method):
                     perturbations_per_eval=batch_size,
                 )[0]
         return result
+
+    def check(self, model: nn.Module, shape: Sequence[int], spacing_mm: float) -> None:
+        """See `Method`: cubes that fit into the volume."""
+        window, _ = self._voxels(spacing_mm)
+        if window > min(shape):
+            raise InputError(
+                f"occlusion.window_mm={self.window_mm:g}: a cube of {window} voxels doesn't fit into "
+                f"{'×'.join(map(str, shape))}; choose a smaller one"
+            )
 
     def unit(self, spacing_mm: float) -> str:
         """See `Method`."""
@@ -190,5 +195,5 @@ def attribution(
         method = METHODS[method]()
     if baseline is None:
         baseline = background(inputs, intensity_of(model))
-    method.check(model, inputs.shape[2:])
+    method.check(model, inputs.shape[2:], spacing_mm)
     return method(model, inputs, baseline.expand_as(inputs), spacing_mm=spacing_mm, batch_size=batch_size)

@@ -1,5 +1,6 @@
 """The model that is explained, from any weights: with its task's head, or without one."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -53,14 +54,22 @@ class ExplainedModel:
         return cls(weights, targets[place], place)
 
     @property
+    def head_hash(self) -> str:
+        """What tells the head from any other on the same encoder, such as another probe's; of no head, nothing."""
+        if self.target is None:
+            return ""
+        weight, intercept = head_of(self.weights.path, self.place)
+        return hashlib.sha256(weight.tobytes() + repr(intercept).encode()).hexdigest()[:16]
+
+    @property
     def output(self) -> str:
         """What is explained, in words."""
         if self.target is None:
             return "half the squared distance of the scan's features from their mean over the explained scans"
         if self.target.classes:
             return f"logit of {self.target.target} = {self.target.classes[1]}"
-        quantity, unit = self.target.target, self.target.unit
-        return f"predicted {quantity.removesuffix(f'_{unit}')}{f' ({unit})' if unit else ''}"
+        unit = f" ({self.target.unit})" if self.target.unit else ""
+        return f"predicted {self.target.quantity}{unit}"
 
     @property
     def unit(self) -> str:

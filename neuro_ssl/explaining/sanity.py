@@ -75,13 +75,14 @@ def likeness_to_untrained(
         attribute: the method, (model, inputs) → maps.
 
     Returns:
-        From where on it is untrained → mean over scans of `likeness`.
+        From where on it is untrained → mean of `likeness` over the scans that have one; nan if none has, as where
+        Grad-CAM's maps are 0 throughout.
     """
     trained = attribute(model, inputs).cpu().numpy()
     found = {}
     for where, changed in randomised(model, untrained):
         maps = attribute(changed, inputs).cpu().numpy()
-        found[where] = float(
-            np.mean([likeness(*pair) for pair in zip(trained, maps, brains.cpu().numpy(), strict=True)])
-        )
+        values = [likeness(*one) for one in zip(trained, maps, brains.cpu().numpy(), strict=True)]
+        defined = [value for value in values if not np.isnan(value)]
+        found[where] = float(np.mean(defined)) if defined else float("nan")
     return found

@@ -8,12 +8,13 @@ from typing import Literal, get_args
 import pandas as pd
 
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.data.store import VolumeStore
 from neuro_ssl.data.tabular import read_table
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.errors import InputError
 
 Split = Literal["train", "val", "test", "all"]
-CHOSEN = "chosen scans"  # in place of a split, where scans were named
+CHOSEN = "chosen"  # in place of a split, where scans were named
 
 
 def choose_scans(
@@ -31,7 +32,7 @@ def choose_scans(
         max_scans: at most as many, drawn by a hash of their ids and so always the same; None: all.
 
     Raises:
-        InputError: no such split, an unknown scan, or nothing left.
+        InputError: no such split, an unknown or excluded scan, or nothing left.
     """
     if max_scans is not None and max_scans < 1:
         raise InputError(f"max_scans must be at least 1, got {max_scans}; null takes all")
@@ -41,11 +42,17 @@ def choose_scans(
     if isinstance(scans, str):
         rows = manifest if scans == "all" else manifest[_splits(volumes, weights) == scans]
     else:
+        scans = [str(scan) for scan in scans]  # Hydra reads [17] as a number
         if unknown := [scan for scan in scans if scan not in set(manifest["scan_id"])]:
+            if isinstance(volumes, VolumeStore) and unknown[0] in volumes.excluded:
+                raise InputError(
+                    f"scans: {unknown[0]} is left out by the cohort's exclude.csv ({volumes.excluded[unknown[0]]}); "
+                    "take its line out there, or choose another scan"
+                )
             raise InputError(
                 f"scans: {unknown[0]} is not in {volumes.path}, whose ids look like {manifest['scan_id'].iloc[0]}"
             )
-        rows = manifest[manifest["scan_id"].isin(list(scans))]
+        rows = manifest[manifest["scan_id"].isin(scans)]
     if rows.empty:
         raise InputError(f"{volumes.path}: no scan to explain with scans={scans}; choose others, or scans=all")
     if max_scans is not None:

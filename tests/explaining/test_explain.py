@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,7 @@ import yaml
 
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.environment import command_line
 from neuro_ssl.explain import METHODS
 from neuro_ssl.explaining import explanation, methods
 from neuro_ssl.explaining.explanation import Explanation
@@ -125,13 +128,16 @@ def test_an_interrupted_one_goes_on(arguments, pretrained, tmp_path, command, ca
         uses = folder.name.startswith(("integrated", "occlusion"))
         assert record["settings"].get("baseline") == ("mean_scan" if uses else None)
     folder = next(folder for folder in everything if folder.name.startswith("gradient"))
-    kept, lost = sorted(folder.glob("scans/*_attribution.nii.gz"))[:2]
+    kept, lost, half = sorted(folder.glob("scans/*_attribution.nii.gz"))[:3]
     written, before = kept.stat().st_mtime_ns, nib.load(lost).get_fdata()
     (folder / "explanation.yaml").unlink()
     lost.unlink()
+    numbers = half.with_name(half.name.replace(".nii.gz", ".json"))
+    numbers.unlink()
     command(*options, "methods=[gradient_x_input]", "sanity_check=true")
     assert kept.stat().st_mtime_ns == written
     np.testing.assert_array_equal(nib.load(lost).get_fdata(), before)
+    assert set(json.loads(numbers.read_text())) == {"output", "baseline_output", "sum"}
     record = yaml.safe_load((folder / "explanation.yaml").read_text())
     assert record["sanity_check"]["n_scans"] == 2 and set(record["sanity_check"]["likeness"]) >= {"stage 4", "input"}
     assert "head" not in record["sanity_check"]["likeness"]
@@ -169,6 +175,7 @@ def test_one_target_of_several(random_scans, tmp_path, command):
         (["target=sex"], "target=sex: weights="),
         (["grid=4mm"], "no volume store of cohort ixi on grid 4mm"),
         (["methods=[grad_cam]"], "grad_cam.layer=-1 has maps of 1×1×1 elements"),
+        (["methods=[occlusion]", "occlusion.window_mm=240"], "a cube of 30 voxels doesn't fit into 19×24×24"),
         (["baseline=noise"], "baseline must be null, background or mean_scan, got 'noise'"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
         (["+occlusion.size=3"], "occlusion.size is not a parameter"),
@@ -211,6 +218,58 @@ def test_images_that_are_gone(age_run, real_brains, tmp_path):
     assert Maker(again, torch.device("cpu")).make(native=True, sanity_check=False)["native"] == 2
 
 
+def test_only_a_whole_one_is_finished(age_run, real_brains, tmp_path):
+    store = VolumeStore.find(real_brains / "stores" / "ixi", "8mm")
+    model, method = ExplainedModel.of(Weights.load(str(age_run))), methods.GradientTimesInput()
+    one = Explanation(tmp_path, model, store, store.manifest[:2], "all", "gradient_x_input", method)
+    one.path.mkdir(parents=True)
+    for n_native, whole in ((0, False), (1, False), (2, True)):
+        record = {"method": "gradient_x_input", "native": n_native, "sanity_check": None}
+        (one.path / "explanation.yaml").write_text(yaml.safe_dump(record))
+        assert one.is_finished(native=True, sanity_check=False) == whole
+        assert one.is_finished(native=False, sanity_check=False)
+        assert not one.is_finished(native=False, sanity_check=True)
+
+
+def test_another_head_on_the_same_encoder_is_another_explanation(age_run, real_brains, tmp_path):
+    """A probe that was deleted and trained again has its name and its encoder still."""
+    store = VolumeStore.find(real_brains / "stores" / "ixi", "8mm")
+    again = shutil.copytree(age_run, tmp_path / age_run.name)
+
+    def path(run):
+        model = ExplainedModel.of(Weights.load(str(run)))
+        return Explanation(tmp_path, model, store, store.manifest, "all", "occlusion", methods.Occlusion()).path
+
+    assert path(again) == path(age_run)
+    checkpoint = torch.load(again / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"]["head.weight"] *= 2
+    torch.save(checkpoint, again / "checkpoints" / "best.ckpt")
+    assert path(again) != path(age_run) and path(again).parent == path(age_run).parent
+
+
+@pytest.mark.parametrize(
+    "given", ["scans=[sub-07_ses-1,sub-9]", "++scans=['sub-07', \n 'sub-9']", "scans=test,[sub-07]"]
+)
+def test_ids_stay_out_of_the_command_that_is_passed_on(monkeypatch, given):
+    monkeypatch.setattr(sys, "argv", ["neuro_ssl/explain.py", "weights=runs/a", given, "methods=[occlusion]"])
+    command = command_line(private="scans")
+    assert "sub-" not in command and "scans=[…]" in command
+    assert command.startswith("python -m neuro_ssl.explain weights=runs/a ") and "methods=[occlusion]" in command
+    monkeypatch.setattr(sys, "argv", ["neuro_ssl/explain.py", "scans=test", "max_scans=3"])
+    assert command_line(private="scans") == "python -m neuro_ssl.explain scans=test max_scans=3"
+
+
+@pytest.mark.slow
+def test_chosen_scans_are_not_named(arguments, real_brains, tmp_path, command, capsys):
+    scan = VolumeStore.find(real_brains / "stores" / "ixi", "8mm").manifest["scan_id"].iloc[0]
+    command(*arguments, f"scans=[{scan}]", "methods=[gradient_x_input]", "native=false")
+    (folder,) = folders(tmp_path)
+    text = (folder / "explanation.yaml").read_text()
+    assert scan not in text and yaml.safe_load(text)["split"] == "chosen"
+    assert scan not in (folder / "figure.svg").read_text()
+    assert "mean of 1 chosen scan of 1 subject, cohort ixi" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_map_of_nothing_is_told_of(age_run, real_brains, tmp_path):
     class Nothing(methods.GradientTimesInput):
@@ -219,7 +278,7 @@ def test_a_map_of_nothing_is_told_of(age_run, real_brains, tmp_path):
 
     store = VolumeStore.find(real_brains / "stores" / "ixi", "8mm")
     model = ExplainedModel.of(Weights.load(str(age_run)))
-    empty = Explanation(tmp_path, model, store, store.manifest[:1], "chosen scans", "grad_cam", Nothing())
+    empty = Explanation(tmp_path, model, store, store.manifest[:1], "chosen", "grad_cam", Nothing())
     with pytest.warns(UserWarning) as told:
         Maker(empty, torch.device("cpu")).make(native=False, sanity_check=False)
     assert [str(warning.message).split(": ")[1] for warning in told] == ["the maps are 0 everywhere"]

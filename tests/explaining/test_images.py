@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.explaining.images import read_mni, to_scan_of, write_mni, write_native
@@ -72,12 +73,45 @@ def test_a_mark_in_a_scan_comes_back_at_its_place(tmp_path, axes):
     assert np.corrcoef(found[brain], ndimage.gaussian_filter(voxels * brain, 0.8)[brain])[0, 1] > 0.95
 
 
+@pytest.mark.parametrize(("axes", "form"), [("LAS", "qform"), ("PSR", "sform"), ("ILP", "both")])
+def test_oblique_scans_that_are_turned_scaled_and_have_one_orientation(tmp_path, axes, form):
+    """A mark at (40, 30, 25) mm of MNI space is where the matrix to the scan puts it, by the written file alone."""
+    grid = Grid.named("4mm")
+    z, y, x = (axis * 4.0 + o for axis, o in zip(np.indices(grid.shape), reversed(grid.origin_mm), strict=True))
+    volume = np.exp(-((x - 40) ** 2 + (y - 30) ** 2 + (z - 25) ** 2) / 72)
+    to_scan, oblique = np.eye(4), np.eye(4)
+    to_scan[:3, :3] = Rotation.from_euler("xyz", [0.3, -0.2, 0.25]).as_matrix() @ np.diag([1.1, 0.95, 1.05])
+    to_scan[:3, 3] = 12, -30, 44
+    place = (to_scan @ [40, 30, 25, 1])[:3]
+    oblique[:3, :3] = Rotation.from_euler("xyz", [-0.2, 0.1, 0.3]).as_matrix() @ np.diag([3.0, 3.0, 4.0])
+    oblique[:3, 3] = place - oblique[:3, :3] @ [18, 22, 14]
+    scan = nib.Nifti1Image(np.zeros((40, 42, 30), np.int16), oblique)
+    wanted = nib.orientations.axcodes2ornt(axes)
+    scan = scan.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(oblique), wanted))
+    stored = nib.Nifti1Image(np.asarray(scan.dataobj)[..., None], scan.affine)  # with an axis of time, of length 1
+    stored.set_sform(scan.affine if form != "qform" else None, code=int(form != "qform"))
+    stored.set_qform(scan.affine if form != "sform" else None, code=int(form != "sform"))
+    nib.save(stored, tmp_path / "scan.nii.gz")
+    write_native(volume, grid, to_scan, tmp_path / "scan.nii.gz", tmp_path / "out.nii.gz", "mark")
+
+    image = nib.load(tmp_path / "out.nii.gz")
+    assert nib.aff2axcodes(image.affine) == tuple(axes) and image.shape == scan.shape
+    np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
+    assert (image.header["sform_code"], image.header["qform_code"]) == (form != "qform", form != "sform")
+    found = apply_affine(image.affine, ndimage.center_of_mass(image.get_fdata()))
+    np.testing.assert_allclose(found, place, atol=0.1)
+
+
 def test_registered_images_are_in_their_own_space():
     np.testing.assert_array_equal(to_scan_of(object(), "a.nii.gz"), np.eye(4))
 
 
-def test_a_scan_that_is_no_image(tmp_path):
-    (tmp_path / "scan.nii.gz").write_text("no image")
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"no image", lambda whole: whole[:12], lambda whole: whole[:30] + b"x" * 99]
+)
+def test_a_scan_that_is_no_image(tmp_path, damage):
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5)), np.eye(4)), tmp_path / "scan.nii.gz")
+    (tmp_path / "scan.nii.gz").write_bytes(damage((tmp_path / "scan.nii.gz").read_bytes()))
     grid = Grid.named("16mm")
     with pytest.raises(InputError, match="scan.nii.gz cannot be read .* or set native=false"):
         write_native(np.zeros(grid.shape), grid, np.eye(4), tmp_path / "scan.nii.gz", tmp_path / "o.nii.gz", "")

@@ -60,6 +60,16 @@ def test_a_map_that_ignores_the_model_is_found(trained):
     assert set(found.values()) == {1.0}
 
 
+def test_scans_whose_maps_are_empty_do_not_count(trained):
+    """As Grad-CAM's may be: of two scans one map of zeros, then both."""
+    inputs, _ = brains(2)
+    inputs[1] *= 0
+    found = likeness_to_untrained(trained, encoder(5), inputs, torch.ones_like(inputs) > 0, lambda _, x: x)
+    assert set(found.values()) == {1.0}
+    found = likeness_to_untrained(trained, encoder(5), inputs, torch.ones_like(inputs) > 0, lambda _, x: 0 * x)
+    assert all(map(math.isnan, found.values()))
+
+
 def test_at_the_end_nothing_is_trained(trained):
     new = encoder(5).eval()
     inputs, _ = brains(2)

@@ -1,5 +1,7 @@
 """Which scans are explained, and which of a model's outputs."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -54,10 +56,24 @@ def test_no_such_scans(random_scans, tmp_path, options, message):
         choose_scans(random_scans, weights(tmp_path), **options)
 
 
+def test_an_excluded_scan_is_told_from_an_unknown_one(random_scans, tmp_path):
+    scan = random_scans.manifest["scan_id"].iloc[4]
+    rest = random_scans.manifest.drop(index=4).reset_index(drop=True)
+    store = dataclasses.replace(random_scans, manifest=rest, excluded={scan: "motion"})
+    with pytest.raises(InputError, match=f"scans: {scan} is left out by the cohort's exclude.csv .motion.; take"):
+        choose_scans(store, weights(tmp_path), [scan])
+
+
 def test_what_is_explained(tmp_path):
     age = ExplainedModel.of(weights(tmp_path))
     assert (age.output, age.unit, age.place) == ("predicted age (years)", "years", 0)
     several = weights(tmp_path, task="multitask", settings={"targets": {"brain_age": AGE, "sex": SEX}})
+    stroke = ExplainedModel.of(
+        weights(tmp_path, task="stroke_severity", settings={"target": "nihss", "unit": "points"})
+    )
+    assert stroke.output == "predicted NIHSS (points)"
+    volume = ExplainedModel.of(weights(tmp_path, task="regression", settings={"target": "lesion_volume"}))
+    assert volume.output == "predicted lesion volume"
     sex = ExplainedModel.of(several, "sex")
     assert (sex.output, sex.unit, sex.place) == ("logit of sex = M", "logit", 1)
     pretraining = ExplainedModel.of(weights(tmp_path, stage="pretraining"))

@@ -81,6 +81,13 @@ def test_what_lies_outside_the_brain_is_said_and_no_peak(tmp_path):
     assert np.abs(np.subtract(peak_mm, LEFT_HIPPOCAMPUS_MM)).max() <= 4  # half a voxel of the grid
 
 
+def test_an_empty_map_of_the_untrained_network_is_said(tmp_path):
+    folder = write_explanation(tmp_path, sanity_check={"n_scans": 2, "likeness": {"input": float("nan")}})
+    (section,) = explanation_sections([folder])
+    caption = section.panels[0].caption
+    assert "The map of the untrained network is empty" in caption and "nan" not in caption
+
+
 def test_fine_volumes_are_averaged_and_stay_where_they_are():
     values = np.random.default_rng(0).normal(size=(7, 6, 9))
     affine = nib.affines.from_matvec(np.diag([1.0, 1.0, 1.0]), [-98, -134, -72])
@@ -158,6 +165,7 @@ def test_no_explanations_no_section():
     [
         (lambda f: (f / "figure.png").unlink(), "figure.png: unreadable .*explain again"),
         (lambda f: (f / "mean.nii.gz").write_bytes(b"no"), "mean.nii.gz: unreadable .*explain again"),
+        (lambda f: shortened(f / "mean.nii.gz"), "mean.nii.gz: unreadable .*explain again"),
         (lambda f: (f / "explanation.yaml").write_text(yaml.safe_dump({"method": "m"})), "settings: Field required"),
         (lambda f: (f / "explanation.yaml").write_text("[1"), "explanation.yaml: unreadable"),
         (lambda f: save(f / "background.nii.gz", np.ones((3, 3, 3))), "is not of the grid of mean.nii.gz"),
@@ -169,6 +177,10 @@ def test_a_broken_explanation_is_one_line(tmp_path, change, message):
     change(folder)
     with pytest.raises(InputError, match=message):
         explanation_sections([folder])
+
+
+def shortened(file):
+    file.write_bytes(file.read_bytes()[:400])
 
 
 def save(file, values):

@@ -66,7 +66,7 @@ class Explanation(BaseModel):
         scans = f"{self.n_scans} scan{'s' if self.n_scans > 1 else ''}"
         people = f"{self.n_subjects} {'people' if self.n_subjects > 1 else 'person'}"
         simulated = ", simulated" if self.simulated and "simulated" not in self.cohort else ""
-        split = "all splits" if self.split == "all" else f"{self.split} split"
+        split = {"all": "all splits", "chosen": "chosen by hand"}.get(self.split, f"{self.split} split")
         return f"{scans} of {people} (cohort {self.cohort}{simulated}, {split}, grid {self.grid})"
 
 

@@ -153,7 +153,10 @@ def _caption(label: str, one: Map) -> str:
         lines.append(f"Attributions add up to what they explain but for {100 * one.info.completeness_error:.1f} %.")
     if one.info.sanity_check:
         likeness = one.info.sanity_check.likeness["input"]
-        lines.append(f"Rank correlation with the map of the untrained network: {likeness:.2f} (1: the same).")
+        if np.isnan(likeness):
+            lines.append("The map of the untrained network is empty, so that there is nothing to compare with.")
+        else:
+            lines.append(f"Rank correlation with the map of the untrained network: {likeness:.2f} (1: the same).")
     return " ".join(lines)
 
 

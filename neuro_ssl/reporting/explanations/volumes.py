@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _read(file: Path) -> tuple[Array, Array]:
     try:
         image: Any = nib.load(file)
         values: Array = image.get_fdata(dtype=np.float32)
-    except (OSError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{file}: unreadable ({error}); explain again, or delete its folder") from error
     if values.ndim != 3 or not np.isfinite(values).all():
         raise InputError(f"{file}: not a volume of finite numbers; explain again, or delete its folder")
