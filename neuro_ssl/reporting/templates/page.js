@@ -5,12 +5,13 @@ for (const button of document.querySelectorAll("table.sortable th button")) butt
   for (const other of row.cells) other.removeAttribute("aria-sort");
   th.setAttribute("aria-sort", up ? "ascending" : "descending");
   const key = tr => tr.cells[column].dataset.value ?? tr.cells[column].textContent;
+  const sign = up ? 1 : -1;
   const compare = (a, b) => {
     const x = parseFloat(a), y = parseFloat(b);
-    if (isNaN(x) || isNaN(y)) return isNaN(x) && isNaN(y) ? a.localeCompare(b) : isNaN(x) - isNaN(y);
-    return x - y;
+    if (isNaN(x) && isNaN(y)) return sign * a.localeCompare(b);
+    return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y); // what has no number is last either way
   };
-  [...body.rows].sort((a, b) => (up ? 1 : -1) * compare(key(a), key(b))).forEach(tr => body.append(tr));
+  [...body.rows].sort((a, b) => compare(key(a), key(b))).forEach(tr => body.append(tr));
 });
 
 // Figures: the mark nearest to the pointer, the tap or (by arrow keys) the focus says what it is, and its series stands out.
