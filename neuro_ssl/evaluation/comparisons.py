@@ -69,9 +69,9 @@ def compare(
         n_permutations: all of them are tried where there are no more than this, as with 13 subjects.
 
     Returns:
-        p is nan with test "none" (which it is also where a score is undefined), and by DeLong with fewer than
-        `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan, and cautious for scores
-        with few possible values, such as the balanced accuracy.
+        p is nan with test "none" (which it is also where a score is undefined, or there is one subject), and by DeLong
+        with fewer than `MIN_SUBJECTS` subjects in a class. It is 1 for models that don't differ in any scan, and
+        cautious for scores with few possible values, such as the balanced accuracy.
 
     Raises:
         InputError: see `scores.difference`.
@@ -81,6 +81,8 @@ def compare(
         return Comparison(delta.value, delta.low, delta.high, np.nan, "none")
     scans, a, b = paired_predictions(table_a, table_b, kind)
     subjects = subjects_of(scans, kind)
+    if len(np.unique(subjects.subject)) < 2:  # nobody to exchange with
+        return Comparison(delta.value, delta.low, delta.high, np.nan, "none")
     random = {"seed": seed, "n_permutations": n_permutations}
     test: Test = "permutation"
     if metric == "auroc" and all(p.fold is None for p in (*a, *b)):

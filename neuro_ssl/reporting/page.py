@@ -104,8 +104,11 @@ def _replacing(output: Path, names: Sequence[str]) -> Iterator[None]:
 
 
 def _note(record: Path, names: Collection[str]) -> None:
+    text = "".join(f"{name}\n" for name in sorted(names))
+    if record.exists() and record.read_text(encoding="utf-8") == text:
+        return
     with appearing(record) as file:
-        file.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
 
 
 def name_apart(sections: Sequence[Section]) -> None:

@@ -31,7 +31,7 @@ def no_space(*_, **__):
 
 
 def partial_files(folder):
-    return [file for file in folder.rglob(".*") if file.name != ".lock" and file.name != ".bidsignore"]
+    return [file for file in folder.rglob(".*") if file.name not in (".lock", ".bidsignore", ".report")]
 
 
 def test_a_store_that_does_not_fit_and_then_does(heads, refuses, command, capsys, tmp_path):

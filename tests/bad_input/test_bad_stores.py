@@ -190,7 +190,12 @@ def test_weights(trained, refuses, case):
 REPORTS = {
     "no such folder": (nothing, ["runs_dir=/nowhere"], "/nowhere: no runs here", "train first"),
     "a folder without runs": (nothing, ["runs_dir='{data}'"], "no runs here", "train first"),
-    "a run that is not there": (nothing, ["runs=[finetune-1]"], "finetune-1: not a run directory", "check runs="),
+    "a run that is not there": (
+        nothing,
+        ["runs=[finetune-1]"],
+        "runs=finetune-1: no run, evaluation",
+        "of 1 in .*: simclr",
+    ),
     "a damaged record": (written("run.yaml", "a: ["), [], r"run\.yaml: unreadable", RETRAIN),
     "a record of nothing": (written("run.yaml", "3"), [], r"run\.yaml: not a mapping", RETRAIN),
     "half a record": (written("run.yaml", "status: finished"), [], r"run\.yaml: name: Field required", RETRAIN),

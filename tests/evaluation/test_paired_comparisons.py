@@ -290,6 +290,14 @@ def test_few_subjects():
     assert 0 < permuted.p <= 1
 
 
+@pytest.mark.parametrize("metric", ["mae", "rmse"])
+def test_one_subject_has_nobody_to_be_exchanged_with(metric):
+    a, b = (predictions("regression", n=1, scans=3, seed=seed) for seed in (1, 2))
+    comparison = compare(a, b, "regression", metric)
+    assert comparison.value == pytest.approx(difference(a, b, "regression", metric).value)
+    assert (np.isnan(comparison.p), comparison.test) == (True, "none")
+
+
 def test_tables_must_hold_the_same_scans():
     a = predictions("regression")
     with pytest.raises(InputError, match="differ in"):
