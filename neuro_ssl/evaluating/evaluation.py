@@ -15,11 +15,12 @@ from neuro_ssl.evaluating.embeddings import held_out_features
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor
 from neuro_ssl.evaluating.record import EvaluationDirectory, fingerprint, reopened
-from neuro_ssl.evaluating.results_page import few_subjects, write_page
+from neuro_ssl.evaluating.results_page import warn_of_few, write_page
 from neuro_ssl.evaluating.stability import stability
 from neuro_ssl.evaluating.statistics import Statistics
 from neuro_ssl.evaluating.summary import summarise
 from neuro_ssl.files import appearing
+from neuro_ssl.reporting.cautions import learnt_from_labels
 
 
 class Evaluation:
@@ -129,14 +130,11 @@ class Evaluation:
         lines += reopened(self.directory.path)
         for model in self.models:
             if model.learnt_from:
-                lines.append(
-                    f"{model.name} was trained with labels ({', '.join(model.learnt_from)}): compare it with what "
-                    "saw none in mind of that, and its label efficiency not at all."
-                )
+                lines.append(learnt_from_labels(model.name, model.learnt_from))
             for test_set, leakage in model.leakage.items():
                 if leakage.verdict != "disjoint":
                     lines.append(f"{model.name}, test set {test_set}: {leakage}.")
-        return lines + few_subjects(scores)
+        return lines + warn_of_few(scores)
 
     def _about(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -11,9 +11,9 @@ from neuro_ssl.evaluating.folds import CROSS_VALIDATION, LEAVE_SITE_OUT, ON_FILE
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
+from neuro_ssl.reporting.cautions import FEW_SUBJECTS, few_subjects
 from neuro_ssl.reporting.cells import format_score, padded
 
-FEW = 30  # test subjects; below, only large differences can show
 _TEST_SETS = {
     ON_FILE: "test split",
     CROSS_VALIDATION: "cross-validation by person",
@@ -69,14 +69,13 @@ def write_page(
     return "\n\n".join(blocks) + "\n"
 
 
-def few_subjects(scores: pd.DataFrame) -> list[str]:
+def warn_of_few(scores: pd.DataFrame) -> list[str]:
     """A warning for each test set with few subjects."""
     counts = scores.drop_duplicates(["task", "test_set"])
     return [
-        f"Only {row['n_subjects']} test subjects for {row['task']}, {row['test_set']}: the intervals are rough, and "
-        "only large differences can show."
+        few_subjects(row["n_subjects"], f"{row['task']}, {row['test_set']}")
         for row in counts.to_dict("records")
-        if row["n_subjects"] < FEW
+        if row["n_subjects"] < FEW_SUBJECTS
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.reporting import prediction_figures
 from neuro_ssl.reporting.agreement_figures import bland_altman, limits_of, predicted_vs_true
+from neuro_ssl.reporting.cautions import FEW_SUBJECTS, few_subjects, learnt_from_labels
 from neuro_ssl.reporting.evaluations import figures, forests, tables
 from neuro_ssl.reporting.evaluations.files import files
 from neuro_ssl.reporting.evaluations.lines import SHOWN, Line, colour_of, telling
@@ -14,7 +15,6 @@ from neuro_ssl.reporting.evaluations.tables import Table
 from neuro_ssl.reporting.evaluations.verdicts import QUESTIONS, Question, Verdict, verdict
 from neuro_ssl.reporting.panel import Panel
 from neuro_ssl.reporting.prediction_figures import Predicted
-from neuro_ssl.reporting.runs.sections import FEW_SUBJECTS
 from neuro_ssl.reporting.section import Section
 
 
@@ -102,10 +102,7 @@ def warnings(evaluations: Evaluations) -> list[str]:
         name = evaluation.cohort.cohort
         for model in evaluation.encoders:
             if model.learnt_from:
-                lines.append(
-                    f"Cohort {name}, {model.name} was trained with labels ({', '.join(model.learnt_from)}): compare it "
-                    "with what saw none in mind of that, and its label efficiency not at all."
-                )
+                lines.append(f"Cohort {name}, {learnt_from_labels(model.name, model.learnt_from)}")
             for test_set, leakage in model.leakage.items():
                 if leakage.verdict != "disjoint":
                     lines.append(f"Cohort {name}, {model.name}, test set {test_set}: {leakage}.")
@@ -114,10 +111,7 @@ def warnings(evaluations: Evaluations) -> list[str]:
             few.setdefault(tested.count("n_subjects"), []).append(f"{tested.title} ({tested.where})")
         for n, titles in few.items():
             if n < FEW_SUBJECTS:
-                lines.append(
-                    f"Cohort {name}: only {n} test subjects for {', '.join(titles)}: the intervals are rough, and only "
-                    "large differences can show."
-                )
+                lines.append(few_subjects(n, ", ".join(titles), name))
         for cohort, ids in evaluation.info.left_out.items():
             lines.append(f"Cohort {cohort}: {len(ids)} scans that not every model can be given are left out.")
         if evaluation.info.dirty:

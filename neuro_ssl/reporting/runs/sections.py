@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from neuro_ssl.reporting.cautions import FEW_SUBJECTS, few_subjects
 from neuro_ssl.reporting.panel import Panel
 from neuro_ssl.reporting.runs.comparisons import Comparison, compare, significance
 from neuro_ssl.reporting.runs.curves import pretraining_curves, task_curves
@@ -25,8 +26,6 @@ from neuro_ssl.reporting.runs.tables import (
 )
 from neuro_ssl.reporting.runs.tidy import tidy_comparisons, tidy_results
 from neuro_ssl.reporting.section import Section
-
-FEW_SUBJECTS = 30  # below, bootstrap intervals tend to be too narrow and no model can be told from another
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,7 @@ def warnings(runs: Runs, groups: Sequence[TaskGroup]) -> list[str]:
         few.setdefault(min(run.results.n_test_subjects for run in group.runs), []).append(title)
     for n, titles in few.items():
         if n < FEW_SUBJECTS:
-            lines.append(
-                f"Only {n} test subjects for {', '.join(dict.fromkeys(titles))}: the intervals are rough, and only "
-                "large differences can show."
-            )
+            lines.append(few_subjects(n, ", ".join(dict.fromkeys(titles))))
     unfinished = [run for run in runs.unfinished if run.reason != NOT_OPENED]
     for run in unfinished:
         lines.append(f"Unfinished and left out: {run.name} ({run.reason}). The same command again continues it.")
