@@ -16,11 +16,13 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -28,6 +30,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
+from neuro_ssl.points import Point, read_points
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -46,16 +49,35 @@ PREDICTING = {
 }
 
 
-class _ToldError(InputError):
-    """An error of one point of a sweep, which is on stderr already."""
+_SWEEP = "NEURO_SSL_SWEEP"  # environment variable: the folder of the sweep that this process works on a point of
 
 
-def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable[[], None]]:
+class NotesSweep(Callback):
+    """Hydra's callback by which a command and all processes that it starts know the folder of its sweep.
+
+    (They cannot ask Hydra: a sweep over `runs_dir` gives each point a folder of its own.)
+    """
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Before the first point."""
+        os.environ[_SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
+
+
+def entry_point(
+    name: str, after_sweep: Callable[[Path], None] | None = None
+) -> Callable[[Callable[[Any], float | None]], Callable[[], None]]:
     """Make `main(cfg)` a command configured by `conf/<name>.yaml`.
 
     What a user can put right becomes one message on stderr and exit status 1 (with `debug=true`: a traceback): an
     `InputError`, a configuration that doesn't compose, a file that the system refuses. Any other exception is a defect
-    of ours and keeps its traceback. What main returns is for Hydra's sweepers.
+    of ours and keeps its traceback. A point of a sweep that fails doesn't end the sweep; its end is exit status 1.
+
+    Args:
+        name: of the command.
+        after_sweep: shows what became of a sweep, given its folder: at the end, whether or not all points got there.
+
+    Returns:
+        A decorator of `main`, which may return a score for Hydra's sweepers; of a point that failed they get None.
     """
     known = [field.name for field in fields(SCHEMAS[name])]
 
@@ -65,20 +87,27 @@ def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable
         def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
+            point = sweep_point()
             try:
                 plain_warnings()
+                if point:
+                    point.note(overrides=point.overrides, status="running", reason=None)
                 _check_top_level(cfg, known)
-                return main(cfg)
-            except (InputError, OmegaConfBaseException, OSError) as error:
-                if cfg.debug or (isinstance(error, OSError) and error.errno not in _REFUSALS):
-                    raise
-                print(f"error: {_explained(error)}", file=sys.stderr)
-                if is_sweep():  # the other points go on, and at the end Hydra raises it for the first that failed
-                    raise _ToldError(_explained(error)) from None
-                raise SystemExit(1) from None
-            except Exception:
-                if is_sweep():  # the traceback does not come out of another process, where launchers may run this
+                score = main(cfg)
+                if point:
+                    point.note(status="finished")
+                return score
+            except Exception as error:
+                told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
+                if told:
+                    print(f"error: {_explained(error)}", file=sys.stderr)
+                elif point:  # it may run in another process, out of which no traceback comes
                     traceback.print_exc()
+                if point:
+                    point.note(status="failed", reason=_explained(error))
+                    return None
+                if told:
+                    raise SystemExit(1) from None
                 raise
 
         # Hydra derives the task's name from the function's module; keep main's identity.
@@ -89,13 +118,18 @@ def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable
             nonlocal composed
             composed = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, whole, and not to Hydra's printer
+            os.environ.pop(_SWEEP, None)
             try:
-                configured()
-            except _ToldError as error:
-                print(f"error: a point of the sweep failed: {str(error).splitlines()[0]}", file=sys.stderr)
-                raise SystemExit(1) from None
+                try:
+                    configured()
+                finally:
+                    if (sweep := os.environ.get(_SWEEP)) and after_sweep:
+                        after_sweep(Path(sweep))
+                if sweep:
+                    _tell_failures(Path(sweep))
             except Exception as error:
-                if (composed and not isinstance(error, HydraException)) or "debug=true" in map(str.lower, sys.argv):
+                ours = composed and not isinstance(error, HydraException | InputError)
+                if ours or "debug=true" in map(str.lower, sys.argv):
                     raise
                 print(f"error: {_explained(error)}", file=sys.stderr)
                 raise SystemExit(1) from None
@@ -103,6 +137,21 @@ def entry_point(name: str) -> Callable[[Callable[[Any], float | None]], Callable
         return command
 
     return decorate
+
+
+def _tell_failures(sweep: Path) -> None:
+    failed = [point for point in read_points(sweep) if point.status == "failed"]
+    for point in failed:
+        name = " ".join(point.overrides) or str(point.number)
+        print(
+            f"error: a point of the sweep failed, {name}: {(point.reason or '').partition(chr(10))[0]}", file=sys.stderr
+        )
+    if failed:
+        raise SystemExit(1)
+
+
+def _refused(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _REFUSALS
 
 
 def _explained(error: Exception) -> str:
@@ -168,6 +217,14 @@ def choices() -> dict[str, str]:
 def is_sweep() -> bool:
     """Whether this is one point of a multirun (`-m`)."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def sweep_point() -> Point | None:
+    """The point of a sweep that this is; None outside sweeps."""
+    if not is_sweep():
+        return None
+    hydra = HydraConfig.get()
+    return Point(Path(os.environ.get(_SWEEP, hydra.sweep.dir)), hydra.job.num, list(hydra.overrides.task))
 
 
 def refuse_sweep_over_devices(trainer: Any) -> None:

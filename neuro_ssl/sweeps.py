@@ -1,6 +1,5 @@
 """Is a sweep (`-m`) a comparison or a search? A search looks at validation scores alone."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from omegaconf import OmegaConf
 
 from neuro_ssl.config import choices, is_sweep, overridden
 from neuro_ssl.errors import InputError
-from neuro_ssl.files import appearing
 
 # What tunes a model. All else compares: seeds, folds, datasets, weights, label fractions, recipes, …
 TUNING = {
@@ -61,19 +59,6 @@ def keeps_test_closed(open_test: bool, pretraining: bool = False) -> str | None:
         return f"hydra/sweeper={sweeper} searches"
     tuned = sorted(key for key in _swept() if _tunes(key))
     return None if not tuned or overridden("open_test") else f"a sweep over {', '.join(tuned)} is a search"
-
-
-def note_point(run: Path) -> None:
-    """In a sweep, note in its folder which run a point is: by this `python -m neuro_ssl.report runs=…` finds them.
-
-    Args:
-        run: the point's run directory. It may be of an earlier command.
-    """
-    if is_sweep():
-        hydra = HydraConfig.get()
-        folder = Path(hydra.sweep.dir)
-        with appearing(folder / "points" / str(hydra.job.num)) as file:  # (Relative: the folders may move together.)
-            file.write_text(os.path.relpath(run, folder), encoding="utf-8")
 
 
 def _tunes(key: str) -> bool:

@@ -6,10 +6,19 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, refuse_sweep_over_devices
+from neuro_ssl.config import (
+    build,
+    check_components,
+    choices,
+    entry_point,
+    overridden,
+    plain,
+    refuse_sweep_over_devices,
+    sweep_point,
+)
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import TrainConfig, check_train
-from neuro_ssl.sweeps import keeps_test_closed, note_point
+from neuro_ssl.sweeps import keeps_test_closed
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -75,7 +84,8 @@ def main(cfg: TrainConfig) -> float | None:
         encoder.check_grid(store.grid.shape)
     named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, begins_with))
-    note_point(run.path)
+    if point := sweep_point():
+        point.note(run=run.path)
     if run.finished and (pretraining or run.results or test_closed):
         print(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:

@@ -1,14 +1,13 @@
 """What a report is made from: the directories of runs, evaluations and explanations that its command names."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.points import read_points
 
-POINTS = "points"  # in a sweep's folder: a file a point, with the way to its run
 RECORDS = ("run.yaml", "evaluation.yaml", "explanation.yaml")  # each kind of directory has its own
 
 
@@ -56,7 +55,11 @@ def _named(runs_dir: Path, name: str) -> list[Path]:
     """The folders that a name stands for."""
     for place in (runs_dir, Path()):
         folders = [place / name] if Path(name).is_absolute() or (place / name).exists() else list(place.glob(name))
-        folders = [run for folder in sorted(folders) for run in _points(folder) or [folder]]
+        folders = [
+            run
+            for folder in sorted(folders)
+            for run in [point.run for point in read_points(folder) if point.run] or [folder]
+        ]
         if found := [folder for folder in folders if any(next(folder.rglob(record), None) for record in RECORDS)]:
             return found
     there = sorted({file.parent.relative_to(runs_dir).as_posix() for r in RECORDS for file in runs_dir.rglob(r)})
@@ -65,7 +68,5 @@ def _named(runs_dir: Path, name: str) -> list[Path]:
     raise InputError(f"runs={name}: no run, evaluation, explanation or sweep of that name; {known}")
 
 
-def _points(folder: Path) -> list[Path]:
-    """The runs of a sweep, whose folder it is."""
-    points = sorted((folder / POINTS).glob("*"))
-    return [Path(os.path.normpath(folder / point.read_text(encoding="utf-8"))) for point in points]
+def _runs_of_sweep(folder: Path) -> list[Path]:
+    return [point.run for point in read_points(folder) if point.run]

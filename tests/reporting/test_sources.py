@@ -1,6 +1,7 @@
 import pytest
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.points import Point
 from neuro_ssl.reporting.sources import find
 
 RUNS = ("finetune-sex-0a", "finetune-sex-0b", "deep/er/from_scratch-sex-0c")
@@ -15,10 +16,8 @@ def runs_dir(tmp_path):
     for record in records:
         (folder / record).parent.mkdir(parents=True)
         (folder / record).touch()
-    sweep = folder / ".sweeps" / "2026-01-02_03-04-05" / "points"
-    sweep.mkdir(parents=True)
     for i, name in enumerate((RUNS[2], RUNS[0])):
-        (sweep / str(i)).write_text(f"../../{name}")
+        Point(folder / ".sweeps" / "2026-01-02_03-04-05", i).note(run=folder / name)
     return folder
 
 
