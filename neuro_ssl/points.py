@@ -15,6 +15,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
 
 FOLDER = "points"
+SWEEP = "NEURO_SSL_SWEEP"  # environment variable: the folder of the sweep that this process works on a point of
 Status = Literal["running", "finished", "failed", "pruned"]
 
 
