@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
 import typing
 import warnings
@@ -33,6 +34,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
 from neuro_ssl.points import SWEEP, Point, read_points
+from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -45,6 +47,7 @@ _REFUSALS = {
 warnings.filterwarnings("ignore", message=r"\s*'hydra/.*is validated against ConfigStore schema")
 # Default of hydra.launcher.n_jobs.
 OmegaConf.register_new_resolver("points_at_once", lambda: len(visible_gpus()) or -1, replace=True)
+_HEAD_START = 5.0  # seconds in which the first process tells of an error before the others do
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -103,6 +106,7 @@ def entry_point(
         def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
+            join_tasks_of_submitit()
             point = sweep_point()
             try:
                 plain_warnings()
@@ -117,7 +121,7 @@ def entry_point(
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:
-                    print(f"error: {_explained(error)}", file=sys.stderr)
+                    _tell(error)
                 elif point:  # it may run in another process, out of which no traceback comes
                     traceback.print_exc()
                 if point:
@@ -149,12 +153,24 @@ def entry_point(
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
                     raise
-                print(f"error: {_explained(error)}", file=sys.stderr)
+                _tell(error)
                 raise SystemExit(1) from None
 
         return command
 
     return decorate
+
+
+def _tell(error: Exception) -> None:
+    """Show an error; what all processes of a run meet alike, the first one alone.
+
+    It ends with it, whereupon its launcher ends the others, which wait for that; else they have met something else.
+    """
+    if rank := launched_rank():
+        time.sleep(_HEAD_START)
+        print(f"error in process {rank}: {_explained(error)}", file=sys.stderr)
+    else:
+        print(f"error: {_explained(error)}", file=sys.stderr)
 
 
 def _tell_failures(sweep: Path) -> None:
@@ -249,29 +265,13 @@ def _take_gpu(cfg: DictConfig) -> None:
     """A GPU of its own for a point that runs beside others and may want one."""
     if OmegaConf.select(cfg, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
         return
-    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and os.environ.get("SUBMITIT_LOCAL_NTASKS") == "1":
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and tasks_of_submitit() == 1:
         os.environ.pop(VISIBLE, None)  # submitit lists the machine's first ones, or none
         if (listed := json.loads(os.environ.get(_GPUS, "null"))) is not None:
             os.environ[VISIBLE] = listed
         claim_gpu()
     elif SIDE_BY_SIDE in os.environ:
         claim_gpu(int(os.environ[SIDE_BY_SIDE]))
-
-
-def refuse_sweep_over_devices(trainer: Any) -> None:
-    """Lightning would start its further processes with this command line, and so the whole sweep once more in each.
-
-    Args:
-        trainer: a Lightning trainer.
-
-    Raises:
-        InputError: this is a point of a sweep, and the trainer is to start processes.
-    """
-    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
-        raise InputError(
-            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
-            "one by one, or under torchrun or SLURM"
-        )
 
 
 def overridden(key: str) -> bool:
