@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import Point, read_points
+from neuro_ssl.processes import join_tasks_of_submitit, launched_rank
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -39,6 +41,8 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
+
+_HEAD_START = 5.0  # seconds in which the first process tells of an error before the others do
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -88,6 +92,7 @@ def entry_point(
         def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
+            join_tasks_of_submitit()
             point = sweep_point()
             try:
                 plain_warnings()
@@ -102,7 +107,7 @@ def entry_point(
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:
-                    print(f"error: {_explained(error)}", file=sys.stderr)
+                    _tell(error)
                 elif point:  # it may run in another process, out of which no traceback comes
                     traceback.print_exc()
                 if point:
@@ -133,12 +138,24 @@ def entry_point(
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
                     raise
-                print(f"error: {_explained(error)}", file=sys.stderr)
+                _tell(error)
                 raise SystemExit(1) from None
 
         return command
 
     return decorate
+
+
+def _tell(error: Exception) -> None:
+    """Show an error; what all processes of a run meet alike, the first one alone.
+
+    It ends with it, whereupon its launcher ends the others, which wait for that; else they have met something else.
+    """
+    if rank := launched_rank():
+        time.sleep(_HEAD_START)
+        print(f"error in process {rank}: {_explained(error)}", file=sys.stderr)
+    else:
+        print(f"error: {_explained(error)}", file=sys.stderr)
 
 
 def _tell_failures(sweep: Path) -> None:
@@ -232,22 +249,6 @@ def sweep_point() -> Point | None:
         return None
     hydra = HydraConfig.get()
     return Point(Path(os.environ.get(_SWEEP, hydra.sweep.dir)), hydra.job.num, list(hydra.overrides.task))
-
-
-def refuse_sweep_over_devices(trainer: Any) -> None:
-    """Lightning would start its further processes with this command line, and so the whole sweep once more in each.
-
-    Args:
-        trainer: a Lightning trainer.
-
-    Raises:
-        InputError: this is a point of a sweep, and the trainer is to start processes.
-    """
-    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
-        raise InputError(
-            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
-            "one by one, or under torchrun or SLURM"
-        )
 
 
 def overridden(key: str) -> bool:

@@ -6,17 +6,9 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import (
-    build,
-    check_components,
-    choices,
-    entry_point,
-    overridden,
-    plain,
-    refuse_sweep_over_devices,
-    sweep_point,
-)
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
 from neuro_ssl.errors import InputError
+from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.sweeps import keeps_test_closed
 
@@ -59,6 +51,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
+    from neuro_ssl.trainer import build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -88,9 +81,9 @@ def main(cfg: TrainConfig) -> float | None:
     if point := sweep_point():
         point.note(run=run.path)
     if run.finished and (pretraining or run.results or test_closed):
-        print(f"already finished: {run.path}")
+        say(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:
-            print(f"{scores_table(scores)}\n{leakage}")
+            say(f"{scores_table(scores)}\n{leakage}")
         return run.validation_score
 
     # Data and task
@@ -118,14 +111,13 @@ def main(cfg: TrainConfig) -> float | None:
         watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
-    trainer = build(
+    trainer = build_trainer(
         config["trainer"],
         callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
         **TRAINER,
     )
-    refuse_sweep_over_devices(trainer)
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
