@@ -33,6 +33,7 @@ from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
+from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import SWEEP, Point, read_points
 from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
@@ -114,7 +115,8 @@ def entry_point(
                     point.note(overrides=point.overrides, status="running", reason=None)
                 _check_top_level(cfg, known)
                 _take_gpu(cfg)
-                score = main(cfg)
+                with out_of_memory_told(lambda: _less_at_once(cfg)):
+                    score = main(cfg)
                 if point:
                     point.note(status="finished")
                 return score
@@ -182,6 +184,11 @@ def _tell_failures(sweep: Path) -> None:
         )
     if failed:
         raise SystemExit(1)
+
+
+def _less_at_once(cfg: DictConfig) -> str:
+    batch_size = f"; batch_size is {cfg.batch_size}, a smaller one needs less" if "batch_size" in cfg else ""
+    return f"out of memory{batch_size}; with debug=true, a traceback says where"
 
 
 def _refused(error: Exception) -> bool:

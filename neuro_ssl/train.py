@@ -45,6 +45,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
+    from neuro_ssl.memory import out_of_memory_told
     from neuro_ssl.run import RunDirectory, describe_run
     from neuro_ssl.run_names import run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
@@ -91,8 +92,8 @@ def main(cfg: TrainConfig) -> float | None:
     parts = {name: build(config[name]) for name in ("views", "optimizer")} | {"encoder": encoder, "seed": cfg.seed}
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
-        task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
-        on_host = cfg.micro_batch_size is not None
+        on_host, auto = cfg.micro_batch_size is not None, cfg.micro_batch_size == "auto"
+        task = build(config["task"], **parts, micro_batch_size=None if auto else cfg.micro_batch_size)
         datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
         datamodule = SupervisedDataModule(store, targets, **loading)
@@ -107,6 +108,7 @@ def main(cfg: TrainConfig) -> float | None:
     if pretraining:
         watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
         watching.append(callbacks.Representation(cfg.representation_every_epochs))
+        watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
     trainer = build_trainer(
@@ -135,7 +137,8 @@ def main(cfg: TrainConfig) -> float | None:
             logger.log_hyperparams(config)
         if cfg.frozen:
             task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
-        trainer.fit(task, datamodule, ckpt_path=resume_from)
+        with out_of_memory_told(lambda: callbacks.what_would_fit(trainer, task, datamodule, own_encoder=not weights)):
+            trainer.fit(task, datamodule, ckpt_path=resume_from)
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
