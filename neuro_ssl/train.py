@@ -10,7 +10,7 @@ from neuro_ssl.config import build, check_components, choices, entry_point, over
 from neuro_ssl.errors import InputError
 from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
-from neuro_ssl.sweeps import keeps_test_closed
+from neuro_ssl.sweeps import keeps_test_closed, show_table
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -28,7 +28,7 @@ SUPPLIED = {
 }
 
 
-@entry_point("train")
+@entry_point("train", after_sweep=show_table)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
