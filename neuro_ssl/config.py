@@ -28,7 +28,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
-from neuro_ssl.errors import InputError
+from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.points import Point, read_points
 from neuro_ssl.schemas import SCHEMAS
@@ -59,7 +59,8 @@ class NotesSweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first point."""
+        """Before the first point. (Hydra sets its configuration, which names of studies need, for points alone.)"""
+        HydraConfig.instance().set_config(config)
         os.environ[_SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
 
 
@@ -97,6 +98,11 @@ def entry_point(
                 if point:
                     point.note(status="finished")
                 return score
+            except Pruned as stop:
+                print(stop)
+                if point:
+                    point.note(status="pruned")
+                return None
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:

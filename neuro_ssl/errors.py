@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Wrong input or configuration. The message names the file, row or key, and the remedy."""
+
+
+class Pruned(Exception):
+    """A trial of a search that was stopped, since others did better by then. The message says where it stands."""

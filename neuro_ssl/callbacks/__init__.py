@@ -4,6 +4,7 @@ from neuro_ssl.callbacks.checkpoints import Checkpoints
 from neuro_ssl.callbacks.early_stopping import EarlyStopping
 from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.progress import Progress
+from neuro_ssl.callbacks.pruning import Pruning
 from neuro_ssl.callbacks.reconstructions import Reconstructions
 from neuro_ssl.callbacks.representation import Representation
 from neuro_ssl.callbacks.throughput import Throughput
@@ -14,6 +15,7 @@ __all__ = [
     "EarlyStopping",
     "Health",
     "Progress",
+    "Pruning",
     "Reconstructions",
     "Representation",
     "Throughput",
