@@ -6,17 +6,9 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import (
-    build,
-    check_components,
-    choices,
-    entry_point,
-    overridden,
-    plain,
-    refuse_sweep_over_devices,
-    sweep_point,
-)
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
 from neuro_ssl.errors import InputError, Pruned
+from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.studies import open_trial
 from neuro_ssl.sweeps import keeps_test_closed
@@ -54,11 +46,13 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
+    from neuro_ssl.memory import out_of_memory_told
     from neuro_ssl.run import RunDirectory, describe_run
     from neuro_ssl.run_names import run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
+    from neuro_ssl.trainer import build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -88,9 +82,9 @@ def main(cfg: TrainConfig) -> float | None:
     if point := sweep_point():
         point.note(run=run.path)
     if run.finished and (pretraining or run.results or test_closed):
-        print(f"already finished: {run.path}")
+        say(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:
-            print(f"{scores_table(scores)}\n{leakage}")
+            say(f"{scores_table(scores)}\n{leakage}")
         return run.validation_score(cfg.objective)
 
     # Data and task
@@ -99,8 +93,8 @@ def main(cfg: TrainConfig) -> float | None:
     parts = {name: build(config[name]) for name in ("views", "optimizer")} | {"encoder": encoder, "seed": cfg.seed}
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
-        task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
-        on_host = cfg.micro_batch_size is not None
+        on_host, auto = cfg.micro_batch_size is not None, cfg.micro_batch_size == "auto"
+        task = build(config["task"], **parts, micro_batch_size=None if auto else cfg.micro_batch_size)
         datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
         datamodule = SupervisedDataModule(store, targets, **loading)
@@ -117,17 +111,17 @@ def main(cfg: TrainConfig) -> float | None:
         watching.append(representation := callbacks.Representation(cfg.representation_every_epochs))
         if cfg.objective:
             representation.check_objective(cfg.objective, datamodule)
+        watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
     watching.append(pruning := callbacks.Pruning(open_trial(), cfg.objective or task.best.get("monitor")))
-    trainer = build(
+    trainer = build_trainer(
         config["trainer"],
         callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
         **TRAINER,
     )
-    refuse_sweep_over_devices(trainer)
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
@@ -147,7 +141,8 @@ def main(cfg: TrainConfig) -> float | None:
             logger.log_hyperparams(config)
         if cfg.frozen:
             task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
-        trainer.fit(task, datamodule, ckpt_path=resume_from)
+        with out_of_memory_told(lambda: callbacks.what_would_fit(trainer, task, datamodule, own_encoder=not weights)):
+            trainer.fit(task, datamodule, ckpt_path=resume_from)
 
         if pruning.pruned:
             if trainer.is_global_zero:
