@@ -41,8 +41,9 @@ def score_to_search_by(cfg: Any) -> tuple[str, Literal["min", "max"]]:
     keeps_test_closed(cfg.open_test, pretraining, cfg.objective)
     if not pretraining:
         return score_of(read_targets(choices()["task"], plain(cfg.task)))
-    mode = better(cfg.objective)
-    if mode is None:
+    room, _, measure = cfg.objective.partition("/")
+    mode = better(measure)
+    if room != "representation" or mode is None:
         raise InputError(
             f"objective={cfg.objective} is nothing to search by; it takes representation/rankme, or a probe such as "
             "representation/age_years_ridge_mae, representation/sex_logistic_auroc"
