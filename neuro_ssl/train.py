@@ -11,6 +11,7 @@ from neuro_ssl.config import (
     check_components,
     choices,
     entry_point,
+    is_sweep,
     overridden,
     plain,
     refuse_sweep_over_devices,
@@ -18,6 +19,7 @@ from neuro_ssl.config import (
 )
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import TrainConfig, check_train
+from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.sweeps import keeps_test_closed
 
 # Trainer arguments that are not for users to choose.
@@ -37,6 +39,7 @@ SUPPLIED = {
 
 
 @entry_point("train")
+@stops_on_signals(more_to_come=is_sweep)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
