@@ -12,8 +12,10 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -30,7 +32,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import CONF_DIR
-from neuro_ssl.points import Point, read_points
+from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
+from neuro_ssl.memory import out_of_memory_told
+from neuro_ssl.points import SWEEP, Point, read_points
+from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -38,6 +43,12 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
+
+# Our launchers and sweepers have the names of those they stand for, and Hydra fills them up from these.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/.*is validated against ConfigStore schema")
+# Default of hydra.launcher.n_jobs.
+OmegaConf.register_new_resolver("points_at_once", lambda: len(visible_gpus()) or -1, replace=True)
+_HEAD_START = 5.0  # seconds in which the first process tells of an error before the others do
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -49,18 +60,27 @@ PREDICTING = {
 }
 
 
-_SWEEP = "NEURO_SSL_SWEEP"  # environment variable: the folder of the sweep that this process works on a point of
+_COMMAND = "NEURO_SSL_COMMAND"  # environment variable: the sweep's command line, as JSON
+_GPUS = "NEURO_SSL_GPUS"  # environment variable: CUDA_VISIBLE_DEVICES as the user has it
 
 
 class NotesSweep(Callback):
-    """Hydra's callback by which a command and all processes that it starts know the folder of its sweep.
+    """Hydra's callback by which all processes of a sweep know its folder, its command line and which GPUs to take.
 
-    (They cannot ask Hydra: a sweep over `runs_dir` gives each point a folder of its own.)
+    (They cannot ask Hydra: a sweep over `runs_dir` gives each point a folder of its own, and submitit's processes have
+    another command line, and the first GPUs of the machine.)
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before the first point."""
-        os.environ[_SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
+        os.environ[SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
+        os.environ[_COMMAND] = json.dumps(sys.argv)
+        os.environ[_GPUS] = json.dumps(os.environ.get(VISIBLE))
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """In the process of a point, before it; and without a sweep."""
+        if _COMMAND in os.environ:
+            sys.argv = json.loads(os.environ[_COMMAND])
 
 
 def entry_point(
@@ -87,20 +107,23 @@ def entry_point(
         def run(cfg: DictConfig) -> float | None:
             nonlocal composed
             composed = True
+            join_tasks_of_submitit()
             point = sweep_point()
             try:
                 plain_warnings()
                 if point:
                     point.note(overrides=point.overrides, status="running", reason=None)
                 _check_top_level(cfg, known)
-                score = main(cfg)
+                _take_gpu(cfg)
+                with out_of_memory_told(lambda: _less_at_once(cfg)):
+                    score = main(cfg)
                 if point:
                     point.note(status="finished")
                 return score
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:
-                    print(f"error: {_explained(error)}", file=sys.stderr)
+                    _tell(error)
                 elif point:  # it may run in another process, out of which no traceback comes
                     traceback.print_exc()
                 if point:
@@ -118,12 +141,13 @@ def entry_point(
             nonlocal composed
             composed = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, whole, and not to Hydra's printer
-            os.environ.pop(_SWEEP, None)
+            for variable in (SWEEP, SIDE_BY_SIDE, _COMMAND, _GPUS):
+                os.environ.pop(variable, None)
             try:
                 try:
                     configured()
                 finally:
-                    if (sweep := os.environ.get(_SWEEP)) and after_sweep:
+                    if (sweep := os.environ.get(SWEEP)) and after_sweep:
                         after_sweep(Path(sweep))
                 if sweep:
                     _tell_failures(Path(sweep))
@@ -131,12 +155,24 @@ def entry_point(
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
                     raise
-                print(f"error: {_explained(error)}", file=sys.stderr)
+                _tell(error)
                 raise SystemExit(1) from None
 
         return command
 
     return decorate
+
+
+def _tell(error: Exception) -> None:
+    """Show an error; what all processes of a run meet alike, the first one alone.
+
+    It ends with it, whereupon its launcher ends the others, which wait for that; else they have met something else.
+    """
+    if rank := launched_rank():
+        time.sleep(_HEAD_START)
+        print(f"error in process {rank}: {_explained(error)}", file=sys.stderr)
+    else:
+        print(f"error: {_explained(error)}", file=sys.stderr)
 
 
 def _tell_failures(sweep: Path) -> None:
@@ -148,6 +184,11 @@ def _tell_failures(sweep: Path) -> None:
         )
     if failed:
         raise SystemExit(1)
+
+
+def _less_at_once(cfg: DictConfig) -> str:
+    batch_size = f"; batch_size is {cfg.batch_size}, a smaller one needs less" if "batch_size" in cfg else ""
+    return f"out of memory{batch_size}; with debug=true, a traceback says where"
 
 
 def _refused(error: Exception) -> bool:
@@ -224,23 +265,20 @@ def sweep_point() -> Point | None:
     if not is_sweep():
         return None
     hydra = HydraConfig.get()
-    return Point(Path(os.environ.get(_SWEEP, hydra.sweep.dir)), hydra.job.num, list(hydra.overrides.task))
+    return Point(Path(os.environ.get(SWEEP, hydra.sweep.dir)), hydra.job.num, list(hydra.overrides.task))
 
 
-def refuse_sweep_over_devices(trainer: Any) -> None:
-    """Lightning would start its further processes with this command line, and so the whole sweep once more in each.
-
-    Args:
-        trainer: a Lightning trainer.
-
-    Raises:
-        InputError: this is a point of a sweep, and the trainer is to start processes.
-    """
-    if is_sweep() and type(trainer.strategy.launcher).__name__ == "_SubprocessScriptLauncher":
-        raise InputError(
-            f"a sweep (-m) can't use {trainer.num_devices} devices a run: set trainer.devices=1, or start the points "
-            "one by one, or under torchrun or SLURM"
-        )
+def _take_gpu(cfg: DictConfig) -> None:
+    """A GPU of its own for a point that runs beside others and may want one."""
+    if OmegaConf.select(cfg, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
+        return
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and tasks_of_submitit() == 1:
+        os.environ.pop(VISIBLE, None)  # submitit lists the machine's first ones, or none
+        if (listed := json.loads(os.environ.get(_GPUS, "null"))) is not None:
+            os.environ[VISIBLE] = listed
+        claim_gpu()
+    elif SIDE_BY_SIDE in os.environ:
+        claim_gpu(int(os.environ[SIDE_BY_SIDE]))
 
 
 def overridden(key: str) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from neuro_ssl.processes import launched_rank
+
 # Lightning's advice that doesn't apply: loaders are sized by the user, tiny data sets are meant.
 _NOT_FOR_USERS = (
     ".*does not have many workers.*",
@@ -14,6 +16,7 @@ _NOT_FOR_USERS = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*GPU available but not used.*",
+    ".*`srun` command is available.*",  # who wants it uses it
     ".*`persistent_workers=True`.*",
     ".*your dataloader is not resumable.*",  # ours is, by the datamodule's state
     ".*in eval mode at the start of training.*",  # a frozen encoder is meant to be
@@ -34,8 +37,13 @@ def progress_bar(*, beside_others: bool = False, **settings: Any) -> "tqdm[Any]"
 
 
 def plain_warnings() -> None:
-    """Show a warning as one line, without the place in the code that it comes from."""
+    """Show a warning as one line, without the place in the code that it comes from.
+
+    Of the processes of a run the first one warns for all, which meet the same.
+    """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if launched_rank():
+        warnings.simplefilter("ignore")
 
 
 def quiet_libraries() -> None:

@@ -1,20 +1,43 @@
 """What several processes need to compute the same numbers as one, also where their shares of a batch differ in size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+_alone = False
 
 
 def world_size() -> int:
-    """Number of processes that work on this run; 1 without torch.distributed."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of processes that work on this run; 1 without torch.distributed, and within `alone`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
+
+
+@contextmanager
+def alone(module: nn.Module) -> Iterator[None]:
+    """What this process computes meanwhile is its own affair: it waits for no other, also in synchronised batch norm.
+
+    Args:
+        module: what it computes with.
+    """
+    global _alone
+    groups = {layer: layer.process_group for layer in module.modules() if isinstance(layer, nn.SyncBatchNorm)}
+    before, _alone = _alone, True
+    for layer in groups:
+        layer.process_group = dist.GroupMember.NON_GROUP_MEMBER  # in no group, it has nobody to ask
+    try:
+        yield
+    finally:
+        _alone = before
+        for layer, group in groups.items():
+            layer.process_group = group
 
 
 def rank() -> int:
-    """Index of this process; 0 without torch.distributed."""
+    """Index of this process; 0 without torch.distributed, and within `alone`."""
     return dist.get_rank() if world_size() > 1 else 0
 
 

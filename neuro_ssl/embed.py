@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neuro_ssl.config import PREDICTING, build, check_components, entry_point, plain, refuse_sweep_over_devices
+from neuro_ssl.config import PREDICTING, build, check_components, entry_point, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import EmbedConfig
 
@@ -17,6 +17,7 @@ def main(cfg: EmbedConfig) -> None:
     from neuro_ssl.checkpoint import Weights
     from neuro_ssl.console import quiet_libraries
     from neuro_ssl.embedding import embed_store
+    from neuro_ssl.trainer import build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -25,8 +26,7 @@ def main(cfg: EmbedConfig) -> None:
         raise InputError("features are those of the scans as they are: leave dataset.transform out")
     weights = Weights.load(cfg.weights)
     store = dataset.open(cfg.grid)
-    trainer = build(config["trainer"], **PREDICTING)
-    refuse_sweep_over_devices(trainer)
+    trainer = build_trainer(config["trainer"], **PREDICTING)
     options = {key: config[key] for key in ("layer", "pooling", "batch_size", "num_workers", "part_size")}
     new = embed_store(weights, store, Path(cfg.output), trainer, **options)
     if trainer.is_global_zero:

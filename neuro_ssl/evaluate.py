@@ -9,17 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import (
-    PREDICTING,
-    build,
-    check_components,
-    choices,
-    compose,
-    entry_point,
-    is_sweep,
-    plain,
-    refuse_sweep_over_devices,
-)
+from neuro_ssl.config import PREDICTING, build, check_components, choices, compose, entry_point, is_sweep, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import EvaluateConfig
 
@@ -49,6 +39,7 @@ def main(cfg: EvaluateConfig) -> None:
     from neuro_ssl.evaluating.stores import Stores
     from neuro_ssl.evaluating.targets import read_tasks
     from neuro_ssl.evaluating.training import option
+    from neuro_ssl.trainer import build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -90,8 +81,7 @@ def main(cfg: EvaluateConfig) -> None:
     folds = all_folds(tasks, cfg.test_sets, scans, cross_validation, by_auroc=by_auroc, trained=trained)
     note_leakage(models, folds, scans, allow=cfg.allow_leakage)
 
-    trainer = build(config["trainer"], **PREDICTING)
-    refuse_sweep_over_devices(trainer)
+    trainer = build_trainer(config["trainer"], **PREDICTING)
     features = Features(Path(cfg.features_dir), trainer, cfg.batch_size, cfg.num_workers)
     recipe = compose("train", ["+experiment=linear_probe"])
     linear_probe = {"optimizer": build(plain(recipe["optimizer"])), "batch_size": recipe["batch_size"]}

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import appearing
+from neuro_ssl.processes import launched_rank
 
 FOLDER = "points"
+SWEEP = "NEURO_SSL_SWEEP"  # environment variable: the folder of the sweep that this process works on a point of
 Status = Literal["running", "finished", "failed", "pruned"]
 
 
@@ -43,11 +45,13 @@ class Point:
         return self.sweep / FOLDER / f"{self.number}.json"
 
     def note(self, **changes: Any) -> None:
-        """Write these attributes; what else is on file stays.
+        """Write these attributes; what else is on file stays. Of a point's processes the first one does.
 
         Raises:
             InputError: the file cannot be written.
         """
+        if launched_rank():
+            return
         of_its_own = {"overrides": self.overrides, "status": self.status, "run": None, "reason": None}
         before = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else of_its_own
         if run := changes.get("run"):

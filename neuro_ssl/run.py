@@ -204,6 +204,10 @@ class RunDirectory:
         self._write({"name": self.path.name, "status": "running", **times, **record, **before})
         self._rewind_metrics(resume_from)
 
+    def note(self, **entries: Any) -> None:
+        """Add to the record what the run finds out on its way."""
+        self._write({**self.record, **entries})
+
     def write_splits(self, manifest: pd.DataFrame) -> None:
         """Keep which subject was in which split."""
         table = manifest[["subject_id", "split"]].dropna().drop_duplicates().sort_values("subject_id")

@@ -76,7 +76,7 @@ class TrainConfig:
     runs_dir: str = MISSING
     grid: str = MISSING
     batch_size: int = MISSING
-    micro_batch_size: int | None = MISSING
+    micro_batch_size: int | str | None = MISSING
     num_workers: int = MISSING
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
@@ -115,6 +115,10 @@ def check_train(cfg: TrainConfig, pretraining: bool) -> None:
         raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
     if cfg.frozen and cfg.dataset.get("transform") is not None:
         raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
+    if isinstance(cfg.micro_batch_size, str) and cfg.micro_batch_size != "auto":
+        raise InputError(
+            f"micro_batch_size must be a number of scans, auto, or null for the whole share; got {cfg.micro_batch_size}"
+        )
     if cfg.micro_batch_size and not pretraining:
         raise InputError(
             "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "

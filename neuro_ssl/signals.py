@@ -33,6 +33,7 @@ from types import FrameType
 from typing import Any
 
 from neuro_ssl.errors import Interrupted
+from neuro_ssl.processes import launched_rank
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 AGAIN_S = 5.0  # SIGTERM this long after the first is meant as a second one; a launcher may pass on what SLURM sent too
@@ -69,11 +70,11 @@ class _Listener:
 _listener: _Listener | None = None
 
 
-def stops_on_signals(more_to_come: Callable[[], bool]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def stops_on_signals(more_to_come: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a command's main function stop as this module says.
 
     Args:
-        more_to_come: whether other points of a sweep follow, so that it stops after this one too.
+        more_to_come: tells whether this is a point of a sweep, which then ends after it.
     """
 
     def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +135,7 @@ def _hand_on(signum: signal.Signals, listener: _Listener) -> None:
         before(signum, None)
         return
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None or signum == signal.SIGTERM or not _is_first_process():
+    if job is None or signum == signal.SIGTERM or launched_rank() > 0:
         return
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -147,9 +148,3 @@ def _hand_on(signum: signal.Signals, listener: _Listener) -> None:
         print(f"warning: scontrol requeue {job} failed ({reason}): submit the job again to go on", flush=True)
     else:
         print(f"requeued as SLURM job {job}", flush=True)
-
-
-def _is_first_process() -> bool:
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return getattr(rank_zero_only, "rank", 0) == 0

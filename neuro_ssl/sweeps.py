@@ -78,4 +78,5 @@ def _swept() -> set[str]:
     whole: Any = OmegaConf.load(record)
     in_files = [f"{key}={value}" for key, value in (whole.hydra.sweeper.params or {}).items()]
     given = parser.parse_overrides([*in_files, *whole.hydra.overrides.task])
-    return {str(override.key_or_group) for override in given if override.is_sweep_override()}
+    last = {override.get_key_element(): override for override in given}  # the command line's before a file's
+    return {str(override.key_or_group) for override in last.values() if override.is_sweep_override()}

@@ -13,6 +13,8 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from neuro_ssl.processes import say
+
 
 class MetricsCSV(Logger):
     """Appends every metric to `metrics.csv` in tidy form: epoch, step, metric, value.
@@ -103,7 +105,7 @@ def wandb_logger(
     )
     logger.images = images
     if mode == "offline":
-        print(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
+        say(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
     return logger
 
 

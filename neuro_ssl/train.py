@@ -6,18 +6,9 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import (
-    build,
-    check_components,
-    choices,
-    entry_point,
-    is_sweep,
-    overridden,
-    plain,
-    refuse_sweep_over_devices,
-    sweep_point,
-)
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
 from neuro_ssl.errors import InputError
+from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.sweeps import keeps_test_closed
@@ -39,7 +30,7 @@ SUPPLIED = {
 
 
 @entry_point("train")
-@stops_on_signals(more_to_come=is_sweep)
+@stops_on_signals(more_to_come=sweep_point)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
@@ -56,11 +47,13 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.encoders import Encoder
+    from neuro_ssl.memory import out_of_memory_told
     from neuro_ssl.run import RunDirectory, describe_run
     from neuro_ssl.run_names import run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
+    from neuro_ssl.trainer import build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -90,9 +83,9 @@ def main(cfg: TrainConfig) -> float | None:
     if point := sweep_point():
         point.note(run=run.path)
     if run.finished and (pretraining or run.results or test_closed):
-        print(f"already finished: {run.path}")
+        say(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:
-            print(f"{scores_table(scores)}\n{leakage}")
+            say(f"{scores_table(scores)}\n{leakage}")
         return run.validation_score
 
     # Data and task
@@ -101,8 +94,8 @@ def main(cfg: TrainConfig) -> float | None:
     parts = {name: build(config[name]) for name in ("views", "optimizer")} | {"encoder": encoder, "seed": cfg.seed}
     datamodule: SSLDataModule | SupervisedDataModule
     if pretraining:
-        task = build(config["task"], **parts, micro_batch_size=cfg.micro_batch_size)
-        on_host = cfg.micro_batch_size is not None
+        on_host, auto = cfg.micro_batch_size is not None, cfg.micro_batch_size == "auto"
+        task = build(config["task"], **parts, micro_batch_size=None if auto else cfg.micro_batch_size)
         datamodule = SSLDataModule(store, **loading, covariates=task.covariates, volumes_on_host=on_host)
     else:
         datamodule = SupervisedDataModule(store, targets, **loading)
@@ -117,16 +110,16 @@ def main(cfg: TrainConfig) -> float | None:
     if pretraining:
         watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
         watching.append(callbacks.Representation(cfg.representation_every_epochs))
+        watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
-    trainer = build(
+    trainer = build_trainer(
         config["trainer"],
         callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
         **TRAINER,
     )
-    refuse_sweep_over_devices(trainer)
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
@@ -146,7 +139,8 @@ def main(cfg: TrainConfig) -> float | None:
             logger.log_hyperparams(config)
         if cfg.frozen:
             task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
-        trainer.fit(task, datamodule, ckpt_path=resume_from)
+        with out_of_memory_told(lambda: callbacks.what_would_fit(trainer, task, datamodule, own_encoder=not weights)):
+            trainer.fit(task, datamodule, ckpt_path=resume_from)
 
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.

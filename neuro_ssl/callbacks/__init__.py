@@ -3,6 +3,8 @@
 from neuro_ssl.callbacks.checkpoints import Checkpoints
 from neuro_ssl.callbacks.early_stopping import EarlyStopping
 from neuro_ssl.callbacks.health import Health
+from neuro_ssl.callbacks.memory import MicroBatchSize
+from neuro_ssl.callbacks.out_of_memory import what_would_fit
 from neuro_ssl.callbacks.progress import Progress
 from neuro_ssl.callbacks.reconstructions import Reconstructions
 from neuro_ssl.callbacks.representation import Representation
@@ -13,9 +15,11 @@ __all__ = [
     "Checkpoints",
     "EarlyStopping",
     "Health",
+    "MicroBatchSize",
     "Progress",
     "Reconstructions",
     "Representation",
     "Throughput",
     "ViewExamples",
+    "what_would_fit",
 ]

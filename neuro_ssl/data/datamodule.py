@@ -1,6 +1,7 @@
 """The three splits of a cohort and how they are loaded, for pretraining and for supervised tasks (see `batches`)."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -142,6 +143,11 @@ class ScanDataModule(L.LightningDataModule):
                 BatchSampler(n_draws, self.batch_size, world_size=world_size)
             except InputError as error:
                 raise InputError(f"split={split}: {error}") from error
+
+    def largest_share(self, world_size: int) -> int:
+        """The most training scans that one of so many processes has in a step."""
+        n_draws = len(self._order)
+        return math.ceil(n_draws / len(BatchSampler(n_draws, self.batch_size)) / world_size)
 
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Batch]:
         """Batches of one split, shared out over the trainer's processes.

@@ -106,6 +106,15 @@ class Encoder(nn.Module):
                 f"batch norm cannot train on a single volume of {'×'.join(map(str, volume.shape[2:]))} voxels, whose "
                 "last maps have one voxel: take a batch of at least 2, a finer grid or an encoder without batch norm"
             )
+        if (
+            self.training
+            and not volume.is_cuda
+            and any(isinstance(module, nn.SyncBatchNorm) for module in self.modules())
+        ):
+            raise InputError(
+                "PyTorch synchronises batch norm on GPUs alone: take encoder.norm=group, or set "
+                "trainer.sync_batchnorm=false, whereupon each process normalises over its own share of a batch"
+            )
 
     def _run(self, stages: Sequence[Sequence[nn.Module]], x: Tensor, n_recomputed: int) -> Tensor:
         for index, stage in enumerate(stages):

@@ -15,9 +15,9 @@ from pathlib import Path
 from neuro_ssl.errors import InputError
 
 _WORDS = {"null", "true", "false", "nan", "inf"}  # which are no texts unless quoted
-_OF_PROCESSES = re.compile(
+_OF_PROCESSES = re.compile(  # else a training would wait for those of this command
     r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_|PL_GLOBAL|"
-    r"SLURM_(NTASKS|PROCID|LOCALID|NODEID)$"  # else a training would wait for the tasks of this command's step
+    r"SLURM_(STEP_NUM_(TASKS|NODES)|NTASKS|PROCID|LOCALID|NODEID)$"
 )
 
 _OF_EVALUATION = re.compile(r" label_fraction=\S+ label_seed=\d+ seed=\d+ (.* )?open_test=(true|false)$")

@@ -111,6 +111,14 @@ class Pretraining(L.LightningModule):
         """The batch with its `shares`; the data module's have them already."""
         return batch if "shares" in batch else batch | {"shares": count_shares(len(batch["scan"]), self.device)}
 
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of this process's scans alone, all at once whatever `micro_batch_size` says."""
+        size, self.micro_batch_size = self.micro_batch_size, None
+        try:
+            return self.measure(batch)[0]["loss"]
+        finally:
+            self.micro_batch_size = size
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; logs `measures` as means of the epoch."""
         measured, _ = self.measure(batch)

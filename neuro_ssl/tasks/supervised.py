@@ -192,6 +192,10 @@ class SupervisedTask(L.LightningModule):
         total, n = self.errors(output, target)
         return (self.weight * total / n.clamp(min=1)).sum()
 
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of this process's scans alone."""
+        return self.loss(self(batch), batch["target"])
+
     def natural(self, output: Tensor) -> Tensor:
         """The probability of the positive class, or the prediction in the target's own unit; (batch, targets)."""
         return torch.where(self.is_class, output.sigmoid(), output * self.target_sd + self.target_mean)

@@ -23,6 +23,8 @@ CASES = [
     ("train", ["frozen=perhaps"], "frozen=perhaps", "not a valid bool"),
     ("train", ["trainer.max_epochs=many"], r"trainer\.max_epochs='many'", "integer"),
     ("train", ["trainer.max_epochs='3'"], r"trainer\.max_epochs='3'", "integer"),
+    ("train", ["micro_batch_size=many"], "got many", "a number of scans, auto, or null"),
+    ("train", ["task=sex", "micro_batch_size=auto"], "micro_batch_size is for pretraining", "smaller batch_size"),
     ("train", ["optimizer.algorithm=sgdd"], r"optimizer\.algorithm='sgdd'", "'adamw'"),
     ("train", ["trainer.precision=17"], r"trainer\.precision", "32"),
     ("train", ["task.temperature=warm"], r"task\.temperature='warm'", "number"),

@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 # Modules that the functions live in, with all that they import: what holds no threads may be forked.
 multiprocessing.set_forkserver_preload(
-    [f"tests.distributed.test_{name}_over_ranks" for name in ("nt_xent", "representation", "trainer")]
+    [f"tests.distributed.test_{name}_over_ranks" for name in ("memory", "nt_xent", "representation", "trainer")]
 )
 
 

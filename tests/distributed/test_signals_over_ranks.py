@@ -3,7 +3,6 @@
 import signal
 
 import pytest
-import torch
 
 from tests.distributed.commands import LAUNCHERS, Running, arguments, last_checkpoint, steps_of
 
