@@ -10,6 +10,7 @@ from neuro_ssl.config import build, check_components, choices, entry_point, over
 from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
+from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.studies import open_trial
 from neuro_ssl.sweeps import keeps_test_closed
 
@@ -30,6 +31,7 @@ SUPPLIED = {
 
 
 @entry_point("train")
+@stops_on_signals(more_to_come=sweep_point)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
