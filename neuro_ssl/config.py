@@ -30,12 +30,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
-from neuro_ssl.errors import InputError
+from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
 from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import SWEEP, Point, read_points
-from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, tasks_of_submitit
+from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, say, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -72,7 +72,8 @@ class NotesSweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first point."""
+        """Before the first point. (Hydra sets its configuration, which names of studies need, for points alone.)"""
+        HydraConfig.instance().set_config(config)
         os.environ[SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
         os.environ[_COMMAND] = json.dumps(sys.argv)
         os.environ[_GPUS] = json.dumps(os.environ.get(VISIBLE))
@@ -120,6 +121,11 @@ def entry_point(
                 if point:
                     point.note(status="finished")
                 return score
+            except Pruned as stop:
+                say(str(stop))
+                if point:
+                    point.note(status="pruned")
+                return None
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from neuro_ssl.evaluation.bootstrap import Score
+from neuro_ssl.evaluation.representation import better
 from neuro_ssl.evaluation.scores import over_replicates
 from neuro_ssl.reporting.runs.differences import differences
 from neuro_ssl.reporting.runs.tables import UNDEFINED
@@ -190,5 +191,5 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def higher_is_better(metric: str) -> bool:
-    """Of a validation score: AUROC and RankMe; else a loss or an error."""
-    return metric.endswith(("auroc", "rankme"))
+    """Of a validation score or an objective of pretraining; of a loss it isn't."""
+    return better(metric.rpartition("/")[2]) == "max"
