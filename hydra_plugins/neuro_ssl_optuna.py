@@ -100,7 +100,7 @@ class OptunaSweeper(Sweeper):
         with held(folder, work="runs this search", elsewhere="choose another runs_dir"):
             self.study = self._open(settings)
             OmegaConf.save(self.config, folder / "multirun.yaml")
-            self._prepare()
+            self._prepare(folder)
             while batch := self._next():
                 self._launch(batch, folder)
             self._tell_best()
@@ -133,15 +133,18 @@ class OptunaSweeper(Sweeper):
         replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
         return [trial for trial in trials if OVERRIDES in trial.user_attrs and trial.number not in replaced]
 
-    def _prepare(self) -> None:
+    def _prepare(self, folder: Path) -> None:
         """Put in order what earlier starts left: trials without all of their settings, and trials that failed."""
         from optuna.trial import TrialState
+
+        from neuro_ssl.points import Point
 
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             if OVERRIDES not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         for trial in self._counted(self.study):
             if trial.state == TrialState.FAIL:
+                Point(folder, trial.number).forget()
                 self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
 
     def _next(self) -> list[Any]:
