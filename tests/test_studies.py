@@ -1,9 +1,14 @@
 """Searches by Optuna: through the real command, against Optuna asked and told directly."""
 
+import os
 import random
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
@@ -356,3 +361,75 @@ def test_a_run_that_finished_before_tells_another_objective(pruned, pretraining,
     with pytest.raises(SystemExit):
         command("train", *point.overrides, f"runs_dir={runs}", "objective=representation/sex_logistic_auroc")
     assert "ended without measuring representation/sex_logistic_auroc; delete it" in capsys.readouterr().err
+
+
+def run_as_process(arguments):
+    """The command in a process group of its own."""
+    command = [sys.executable, "-m", "neuro_ssl.train", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow  # a minute and a half
+def test_killed_at_a_random_moment_it_ends_as_if_undisturbed(searches, command, tmp_path):
+    """What an undisturbed search comes to: ten trials, the same ones."""
+    undisturbed, killed_at = tmp_path / "undisturbed", tmp_path / "killed"
+    command("train", *searches(undisturbed, 10), "early_stopping_patience=2")
+    arguments = [*searches(killed_at, 10), "early_stopping_patience=2"]
+    points, after = killed_at / ".sweeps" / PROBES / "points", random.uniform(0, 8)
+    process = run_as_process(arguments)
+    try:
+        while len(list(points.glob("*.json"))) < 1 + int(after):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(after % 1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    begun = len(list(points.glob("*.json")))
+    assert 1 <= begun <= 10
+    assert run_as_process(arguments).wait(timeout=300) == 0
+    expected, found = study_in(undisturbed, PROBES).trials, study_in(killed_at, PROBES).trials
+    assert [trial.state for trial in expected] == [TrialState.COMPLETE] * 10
+    told = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    assert [trial.params for trial in told] == [trial.params for trial in expected]
+    assert [trial.value for trial in told] == [trial.value for trial in expected]
+    assert all(not trial.params for trial in found if trial not in told) or len(found) == 10
+    for folder in (undisturbed, killed_at):
+        assert len(list(folder.glob("linear_probe-*"))) == 10
+    for run in undisturbed.glob("linear_probe-*"):
+        history = pd.read_csv(killed_at / run.name / "metrics.csv")
+        assert not history.duplicated(["step", "metric"]).any()
+        assert record_of(killed_at / run.name)["validation"] == record_of(run)["validation"]
+
+
+@pytest.mark.slow  # half a minute
+def test_trials_side_by_side(searches, tmp_path):
+    n_jobs = ["hydra.sweeper.n_jobs=2", "hydra.launcher.n_jobs=2"]
+    arguments = [*searches(tmp_path, 5), "early_stopping_patience=2", "hydra/launcher=joblib", *n_jobs]
+    assert run_as_process(arguments).wait(timeout=300) == 0
+    trials = study_in(tmp_path, PROBES).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
+    points = read_points(tmp_path / ".sweeps" / PROBES)
+    values = {point.number: record_of(point.run)["validation"]["value"] for point in points}
+    assert values == {trial.number: trial.value for trial in trials}
+    pairs = [trials[i : i + 2] for i in (0, 2)]
+    assert all(second.datetime_start < first.datetime_complete for first, second in pairs)
+
+
+@pytest.mark.slow  # half a minute
+def test_all_processes_of_a_trial_are_pruned_after_the_same_epoch(pretraining, tmp_path):
+    arguments = [
+        *("-m", *pretraining, f"runs_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"),
+        *("task.temperature=tag(log,interval(0.03,1))", f"{RATE}=tag(log,interval(0.0001,0.1))"),
+        *("hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.pruner.n_warmup_steps=0"),
+        *("hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2", "trainer.devices=2"),
+        *("trainer.strategy=ddp", "encoder.norm=group"),
+    ]
+    assert run_as_process(arguments).wait(timeout=300) == 0
+    points = read_points(tmp_path / ".sweeps" / PRETRAININGS)
+    assert {point.status for point in points} == {"finished", "pruned"}
+    for point in points:
+        if point.status == "pruned":
+            state = torch.load(point.run / "checkpoints" / "last.ckpt", weights_only=True)
+            assert state["epoch"] == len(study_in(tmp_path, PRETRAININGS).trials[point.number].intermediate_values)
