@@ -156,7 +156,7 @@ def entry_point(
                     if (sweep := os.environ.get(SWEEP)) and after_sweep:
                         after_sweep(Path(sweep))
                 if sweep:
-                    _tell_failures(Path(sweep))
+                    _tell_failures(Path(sweep), shown=bool(after_sweep))
             except Exception as error:
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
@@ -181,12 +181,20 @@ def _tell(error: Exception) -> None:
         print(f"error: {_explained(error)}", file=sys.stderr)
 
 
-def _tell_failures(sweep: Path) -> None:
-    failed = [point for point in read_points(sweep) if point.status == "failed"]
-    for point in failed:
+def _tell_failures(sweep: Path, shown: bool) -> None:
+    """End with exit status 1 if a point failed; say which, unless a table has shown it."""
+    points = read_points(sweep)
+    failed = [point for point in points if point.status == "failed"]
+    for point in [] if shown else failed:
         name = " ".join(point.overrides) or str(point.number)
         print(
             f"error: a point of the sweep failed, {name}: {(point.reason or '').partition(chr(10))[0]}", file=sys.stderr
+        )
+    if shown and failed:
+        print(
+            f"error: {len(failed)} of {len(points)} points of the sweep failed, see above; the same command tries them "
+            "again, and them alone",
+            file=sys.stderr,
         )
     if failed:
         raise SystemExit(1)

@@ -82,3 +82,14 @@ def _swept() -> set[str]:
     given = parser.parse_overrides([*in_files, *whole.hydra.overrides.task])
     last = {override.get_key_element(): override for override in given}  # the command line's before a file's
     return {str(override.key_or_group) for override in last.values() if override.is_sweep_override()}
+
+
+def show_table(sweep: Path) -> None:
+    """At the end of a sweep of trainings: what became of it.
+
+    Args:
+        sweep: its folder.
+    """
+    from neuro_ssl.reporting.sweeps.text import conclude
+
+    conclude(sweep)

@@ -12,7 +12,7 @@ from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.studies import open_trial
-from neuro_ssl.sweeps import keeps_test_closed
+from neuro_ssl.sweeps import keeps_test_closed, show_table
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -30,7 +30,7 @@ SUPPLIED = {
 }
 
 
-@entry_point("train")
+@entry_point("train", after_sweep=show_table)
 @stops_on_signals(more_to_come=sweep_point)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
