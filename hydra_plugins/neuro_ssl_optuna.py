@@ -12,7 +12,7 @@ Hydra reads this module in every command; Optuna is imported when it searches.
 
 import os
 import random
-import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class OptunaSweeper(Sweeper):
         except ImportError as error:
             raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'neuro_ssl[optuna]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # before 5: constant_liar
         for key in ("n_trials", "n_jobs"):
             if not isinstance(value := getattr(self, key), int) or value < 1:
                 raise InputError(f"hydra.sweeper.{key} must be a whole number of at least 1, got {value}")
@@ -191,16 +192,16 @@ class OptunaSweeper(Sweeper):
                 print(f"trial {trial.number}: failed")
 
     def _tell_best(self) -> None:
-        """What was found, and the command that runs it by itself."""
+        """What was found; the sweep's table comes after it."""
         from optuna.trial import TrialState
 
         trials = self._counted(self.study)
         states = (("complete", TrialState.COMPLETE), ("pruned", TrialState.PRUNED), ("failed", TrialState.FAIL))
         counts = ", ".join(f"{n} {name}" for name, state in states if (n := sum(t.state == state for t in trials)))
         print(f"search {self.study_name}: {len(trials)} trials, {counts}")
-        if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        if any(trial.state == TrialState.COMPLETE for trial in trials):
+            best = self.study.best_trial
+            settings = " ".join(best.user_attrs[OVERRIDES])
+            print(f"  best: trial {best.number}, {self.goal[0]} {best.value:.4g}: {settings}")
+        else:
             print("  none came to a score; put right what the errors say, and the same command tries again")
-            return
-        best = self.study.best_trial
-        print(f"  best: trial {best.number}, {self.goal[0]} {best.value:.4g}; its command:")
-        print(f"  {shlex.join(['python', '-m', 'neuro_ssl.train', *self.fixed, *best.user_attrs[OVERRIDES]])}")

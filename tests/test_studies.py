@@ -150,7 +150,7 @@ def test_optuna_chooses_and_is_told_the_validation_scores(searched):
         else:
             assert point.status == "failed"
     assert len({trial.state for trial in trials}) == 2
-    assert err.count("error: a point of the sweep failed") == sum(trial.state == TrialState.FAIL for trial in trials)
+    assert f"error: {sum(trial.state == TrialState.FAIL for trial in trials)} of 4 points of the sweep failed" in err
     assert (runs / ".sweeps" / PROBES / "multirun.yaml").exists()
 
 
@@ -159,8 +159,9 @@ def test_the_best_trial_s_command_runs_it_by_itself(searched, command, capsys):
     runs, out, _ = searched
     best = study_in(runs, PROBES).best_trial
     assert f"best: trial {best.number}, val/loss {best.value:.4g}" in out
-    words = shlex.split(out.strip().splitlines()[-1])
-    assert words[:3] == ["python", "-m", "neuro_ssl.train"]
+    (command_shown,) = (line for line in out.splitlines() if line.startswith("  python -m neuro_ssl.train"))
+    words = shlex.split(command_shown)
+    assert f"{RATE}={best.params[RATE]}" in words
     before = set(runs.iterdir())
     command("train", *words[3:], "open_test=false")
     assert "already finished" in capsys.readouterr().out
@@ -207,7 +208,7 @@ def test_what_failed_gets_another_try(searches, command, tmp_path, monkeypatch, 
         command(*arguments)
     out, err = capsys.readouterr()
     assert "none came to a score; put right what the errors say" in out
-    assert err.count("error: a point of the sweep failed") == 2
+    assert "error: 2 of 2 points of the sweep failed" in err
     command(*arguments)
     trials = study_in(tmp_path, PROBES).trials
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
@@ -237,6 +238,13 @@ def test_of_two_sweeps_on_one_study_the_second_is_refused(searched, searches, co
     with held(runs / ".sweeps" / PROBES, work="", elsewhere=""), pytest.raises(SystemExit):
         command("train", *searches(runs, 4))
     assert "another process runs this search" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_how_to_get_it(searches, command, capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SystemExit):
+        command("train", *searches(tmp_path, 4))
+    assert "pip install 'neuro_ssl[optuna]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
