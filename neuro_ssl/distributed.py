@@ -127,3 +127,47 @@ def gather_objects(objects: list[Any]) -> list[Any]:
     gathered: list[list[Any]] = [[] for _ in range(world_size())]
     dist.all_gather_object(gathered, objects)
     return [item for part in gathered for item in part]
+
+
+class Agreement:
+    """What any process asks for, known to all of them after the same step, and without a wait for a device.
+
+    Every process tells its wish at every step, and hears what was wished for at the step before: the sum goes round
+    among the hosts (gloo), while the devices work. On one process the answer is its own wish, at once.
+    """
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._pending: tuple[dist.Work, Tensor] | None = None
+
+    def reach(self, *wishes: int) -> list[int]:
+        """The largest of all processes' wishes of the step before; zeros at the first.
+
+        Args:
+            wishes: of this process at this step, each ≥ 0.
+        """
+        if self._group is None:
+            return list(wishes)
+        before = self._heard() or [0] * len(wishes)
+        numbers = torch.tensor(wishes)
+        work = dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        assert work is not None
+        self._pending = work, numbers
+        return before
+
+    def end(self) -> list[int]:
+        """The largest of all processes' last wishes, if there are any to be heard still; nobody is asked after that."""
+        if self._group is None:
+            return []
+        last = self._heard()
+        dist.destroy_process_group(self._group)
+        self._group = None
+        return last
+
+    def _heard(self) -> list[int]:
+        if self._pending is None:
+            return []
+        work, numbers = self._pending
+        work.wait()
+        self._pending = None
+        return [int(number) for number in numbers]

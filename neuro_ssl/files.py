@@ -39,6 +39,22 @@ def appearing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on disk, after which no crash of the machine brings back those from before a renaming.
+
+    Raises:
+        InputError: the disk does not take them.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; look after the disk") from error
+
+
 @contextmanager
 def held(folder: Path, *, work: str, elsewhere: str) -> Iterator[None]:
     """Hold a folder's lock, or refuse at once if another process has it; the system frees it when a process dies.

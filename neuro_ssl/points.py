@@ -16,6 +16,7 @@ from neuro_ssl.files import appearing
 from neuro_ssl.processes import launched_rank
 
 FOLDER = "points"
+SWEEP = "NEURO_SSL_SWEEP"  # environment variable: the folder of the sweep that this process works on a point of
 Status = Literal["running", "finished", "failed", "pruned"]
 
 

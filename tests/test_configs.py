@@ -43,6 +43,16 @@ def test_every_recipe_composes_and_binds(recipe):
     check_components(composed(f"+experiment={recipe}", "weights=somewhere"), SUPPLIED, optional=["views"])
 
 
+@pytest.mark.parametrize("sweep", sorted(file.stem for file in CONF.glob("sweep/*.yaml")))
+def test_every_sweep_composes_and_so_does_its_first_point(sweep):
+    params = composed(f"+sweep={sweep}").hydra.sweeper.params
+    firsts = {
+        key: values.rpartition("(")[2].partition(",")[0] for key, values in params.items()
+    }  # also of interval(0,1)
+    point = [f"{key}={value}" for key, value in firsts.items()]
+    check_components(composed(f"+sweep={sweep}", *point), SUPPLIED, optional=["views"])
+
+
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in CONF.glob("evaluation/*.yaml")))
 def test_every_recipe_of_an_evaluation_composes_and_binds(recipe):
     with initialize_config_dir(CONF_DIR, version_base="1.3"):

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as L
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from neuro_ssl.distributed import gather_rows, rank, world_size
-from neuro_ssl.files import appearing
+from neuro_ssl import signals
+from neuro_ssl.distributed import Agreement, gather_rows, rank, world_size
+from neuro_ssl.errors import InputError, Interrupted
+from neuro_ssl.files import appearing, sync_folder
 from neuro_ssl.tasks.running_mean import RunningSums
+
+VALIDATES_ON_S = 15.0  # after a signal
 
 
 class Checkpoints(L.Callback):
@@ -37,7 +44,9 @@ class Checkpoints(L.Callback):
     ) -> None:
         self.directory, self.every_minutes, self.monitor, self.mode = directory, every_minutes, monitor, mode
         self.best_score: float | None = None
-        self._last_save = time.monotonic()
+        self._last_save, self._n_saves = time.monotonic(), 0
+        self._wanted_saves, self._signum = 0, 0  # as all processes know
+        self._agreement: Agreement  # from the start of training on
         self._end_of_epoch: dict[str, Any] | None = None
 
     @property
@@ -58,10 +67,36 @@ class Checkpoints(L.Callback):
         """Restore the best score."""
         self.best_score = state_dict["best_score"]
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Keep Lightning from listening to signals: its handlers save at any moment, to a file of their own.
+
+        (On several processes they also talk to the others, and every step asks the device whether they were called.)
+        """
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From now on there is something to save."""
+        signals.training_begins()
+        self._agreement = Agreement()
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Within an epoch; after its last batch comes validation, and then the save between epochs."""
+        self._agree(trainer)
         if not trainer.is_last_batch:
             self._save_if_due(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Stop between two batches, where validation would last longer than whoever sent a signal may wait.
+
+        Raises:
+            Interrupted: on all processes; what was trained since the last checkpoint will be trained again.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self._agree(trainer):
+            self._agreement.end()
+            raise self._interrupted(trainer, "in the validation", "the same command goes on from the last checkpoint")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep this epoch if it is the best so far."""
@@ -81,6 +116,7 @@ class Checkpoints(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Between epochs: everything of the last one is logged, nothing of this one has happened."""
         if self._end_of_epoch is not None:
+            self._agree(trainer)
             self._save_if_due(trainer)
             self._end_of_epoch = None
 
@@ -109,24 +145,102 @@ class Checkpoints(L.Callback):
                     module.reset()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The final state, which pretraining hands on."""
+        """The final state, which pretraining hands on, and downstream tasks are tested from.
+
+        Raises:
+            Interrupted: a signal asks a downstream task to stop before its test split is opened.
+        """
         self._save(trainer, self.last)
+        self._agree(trainer)
+        _, signum, _ = self._agreement.end() or (0, 0, 0)
+        self._signum = max(signum, self._signum)
+        if self._signum and self.monitor is not None:
+            raise self._interrupted(trainer)
+
+    def _agree(self, trainer: L.Trainer) -> bool:
+        """Hear what the first process's clock asks for, and of a signal that any process got.
+
+        Returns:
+            Whether that was too long ago to wait any longer.
+        """
+        due = time.monotonic() - self._last_save >= 60 * self.every_minutes
+        wanted = self._n_saves + 1 if due and trainer.is_global_zero else 0
+        overdue = signals.received(seconds_ago=VALIDATES_ON_S)
+        wanted, signum, overdue = self._agreement.reach(wanted, signals.received(), overdue)
+        self._wanted_saves = max(wanted, self._wanted_saves)
+        self._signum = max(signum, self._signum)
+        return overdue > 0
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        due = time.monotonic() - self._last_save >= 60 * self.every_minutes
-        if trainer.world_size > 1:  # clocks differ, and all processes must take part
-            due = trainer.strategy.broadcast(due)
-        if due:
+        """Save, if it is time to or a signal asks for it, and then stop.
+
+        Raises:
+            Interrupted: by the signal, on all processes.
+        """
+        if self._signum or not self.every_minutes or self._wanted_saves > self._n_saves:
             self._save(trainer, self.last)
-            self._last_save = time.monotonic()
+            self._last_save, self._n_saves = time.monotonic(), self._n_saves + 1
+        if self._signum:
+            self._agreement.end()
+            raise self._interrupted(trainer)
+
+    def _interrupted(
+        self,
+        trainer: L.Trainer,
+        how: str = "with its state saved",
+        going_on: str = "the same command goes on from there",
+    ) -> Interrupted:
+        told = signals.stopped(self._signum, f"after step {trainer.global_step} {how}; {going_on}")
+        return Interrupted(told if trainer.is_global_zero else "", self._signum)
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(path)  # takes part; only the first process writes
-            return
-        with appearing(path) as temporary:
-            trainer.save_checkpoint(temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            if path == self.last and path.exists():
-                path.replace(path.with_name("previous.ckpt"))
+        """On all processes: each takes part, the first one writes.
+
+        Raises:
+            InputError: it could not; the checkpoints from before are as they were.
+        """
+        writer = _Writer(self.last)
+        trainer.strategy.checkpoint_io = writer
+        trainer.save_checkpoint(path)
+        problem = trainer.strategy.broadcast(writer.problem)
+        if problem is not None:
+            raise InputError(f"{problem}; then the same command goes on from the last checkpoint")
+
+
+class _Writer(TorchCheckpointIO):
+    """Writes a checkpoint aside, syncs and renames it, and keeps what went wrong, which all processes are to hear of.
+
+    (Lightning's makes a copy in memory and one in the system's temporary folder, neither of which need have room.)
+
+    Args:
+        last: the file of which the one before is kept.
+    """
+
+    def __init__(self, last: Path) -> None:
+        super().__init__()
+        self.last = last
+        self.problem: str | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write one file."""
+        path = Path(path)
+        try:
+            with appearing(path) as temporary:
+                _write(checkpoint, temporary)
+                if path == self.last and path.exists():
+                    path.replace(path.with_name("previous.ckpt"))
+            sync_folder(path.parent)
+        except InputError as error:
+            self.problem = str(error)
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # of the archive that could not be closed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        file.flush()
+        os.fsync(file.fileno())

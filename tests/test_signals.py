@@ -1,0 +1,218 @@
+"""A training that a signal stops ends soon, with its state saved, and goes on to the same weights and history."""
+
+import os
+import signal
+import stat
+
+import pytest
+import yaml
+
+from neuro_ssl.callbacks import Progress
+from neuro_ssl.run import RunDirectory
+from tests.test_resume import assert_equal_runs, only_run
+
+
+@pytest.fixture
+def arguments(random_scans):
+    def of(recipe, runs, *more):
+        return [
+            f"+experiment={recipe}",
+            *("dataset=csv", "dataset.cohort=c", "grid=16mm", f"data_dir={random_scans.path.parents[2]}"),
+            *("strategy=cpu", "batch_size=3", "encoder.width=8", "num_workers=0", "logger=csv", f"runs_dir={runs}"),
+            *("trainer.max_epochs=3", "checkpoint_minutes=60", *more),
+        ]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Uninterrupted runs by recipe, each made once."""
+    return {}, tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Every command leaves the signals to whoever listened before; only SIGTERM may be ignored after a requeue."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    yield
+    after = {signum: signal.getsignal(signum) for signum in before}
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+    if after[signal.SIGTERM] == signal.SIG_IGN:
+        del before[signal.SIGTERM], after[signal.SIGTERM]
+    assert after == before
+
+
+def send_at(monkeypatch, hook, step, signum):
+    """Send this process a signal in a callback's hook when so many optimiser steps are done."""
+    original, sent = getattr(Progress, hook), []
+
+    def hooked(self, trainer, *args, **kwargs):
+        original(self, trainer, *args, **kwargs)
+        if trainer.global_step == step and not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Progress, hook, hooked)
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """A stand-in on the PATH that notes its arguments."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    command = folder / "scontrol"
+    command.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\n')
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder / "calls"
+
+
+MOMENTS = [  # three batches an epoch
+    ("on_train_start", 0),
+    ("on_train_batch_start", 1),  # within the first epoch
+    ("on_train_batch_start", 4),
+    ("on_train_batch_start", 5),  # in its last batch, before validation
+    ("on_validation_batch_start", 6),
+    ("on_train_epoch_end", 6),
+]
+FAST = [("simclr_pretrain", MOMENTS[2]), ("from_scratch", MOMENTS[4])]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "moment"),
+    [
+        pytest.param(recipe, moment, marks=[] if (recipe, moment) in FAST else pytest.mark.slow)
+        for recipe in ("simclr_pretrain", "from_scratch")
+        for moment in MOMENTS
+    ],
+)
+def test_stops_with_its_state_saved_and_goes_on(
+    recipe, moment, arguments, whole, tmp_path, command, monkeypatch, capsys
+):
+    runs, folder = whole
+    if recipe not in runs:
+        command("train", *arguments(recipe, folder / recipe))
+        runs[recipe] = only_run(folder / recipe)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        send_at(patch, *moment, signal.SIGUSR1)
+        with pytest.raises(SystemExit) as stop:
+            command("train", *arguments(recipe, tmp_path))
+    assert stop.value.code == 128 + signal.SIGUSR1
+    told = capsys.readouterr()
+    assert "stopped by SIGUSR1 after step" in told.out.splitlines()[-1]
+    assert "with its state saved; the same command goes on from there" in told.out
+    assert "error" not in told.err
+    assert "Traceback" not in told.err
+    run = only_run(tmp_path)
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert yaml.safe_load((run / "run.yaml").read_text())["status"] == "running"
+    command("train", *arguments(recipe, tmp_path))
+    assert_equal_runs(run, runs[recipe])
+
+
+def test_before_training_it_ends_at_once(arguments, tmp_path, command, monkeypatch, capsys):
+    original = RunDirectory.begin
+
+    def begin(self, *args):
+        original(self, *args)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "begin", begin)
+        with pytest.raises(SystemExit) as stop:
+            command("train", *arguments("from_scratch", tmp_path))
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().out.splitlines()[-1].startswith("stopped by SIGTERM before training began")
+    assert not (only_run(tmp_path) / "checkpoints").exists()
+
+
+def test_when_all_is_trained_the_test_split_stays_closed(arguments, tmp_path, command, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_start", 8, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            command("train", *arguments("from_scratch", tmp_path))
+    assert "after step 9 with its state saved" in capsys.readouterr().out
+    run = only_run(tmp_path)
+    assert yaml.safe_load((run / "run.yaml").read_text())["test_opened"] == []
+    command("train", *arguments("from_scratch", tmp_path))
+    assert len(yaml.safe_load((run / "run.yaml").read_text())["test_opened"]) == 1
+
+
+@pytest.mark.slow
+def test_an_open_test_split_is_scored_before_the_end(arguments, tmp_path, command, monkeypatch, capsys):
+    original = RunDirectory.open_test
+
+    def open_test(self):
+        original(self)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "open_test", open_test)
+        command("train", *arguments("from_scratch", tmp_path))
+    assert "finished: " in capsys.readouterr().out
+    assert len(yaml.safe_load((only_run(tmp_path) / "run.yaml").read_text())["test_opened"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("signum", "array", "job"),
+    [(signal.SIGUSR1, {}, "123"), (signal.SIGUSR2, {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "4"}, "77_4")],
+)
+def test_slurm_starts_the_job_again(signum, array, job, arguments, tmp_path, command, monkeypatch, scontrol, capsys):
+    for name, value in {"SLURM_JOB_ID": "123", **array}.items():
+        monkeypatch.setenv(name, value)
+    send_at(monkeypatch, "on_train_batch_start", 1, signum)
+    with pytest.raises(SystemExit) as stop:
+        command("train", *arguments("simclr_pretrain", tmp_path))
+    assert stop.value.code == 128 + signum
+    assert scontrol.read_text() == f"requeue {job}\n"
+    assert f"requeued as SLURM job {job}" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own
+
+
+@pytest.mark.slow
+def test_what_is_cancelled_is_not_started_again(arguments, tmp_path, command, monkeypatch, scontrol):
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    send_at(monkeypatch, "on_train_batch_start", 1, signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        command("train", *arguments("simclr_pretrain", tmp_path))
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert not scontrol.exists()
+    assert (only_run(tmp_path) / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_be_started_again_says_so(arguments, tmp_path, command, monkeypatch, scontrol, capsys):
+    (scontrol.parent / "scontrol").write_text("#!/bin/sh\necho 'slurm_requeue error: Access denied' >&2\nexit 1\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    send_at(monkeypatch, "on_train_batch_start", 1, signal.SIGUSR1)
+    with pytest.raises(SystemExit) as stop:
+        command("train", *arguments("simclr_pretrain", tmp_path))
+    assert stop.value.code == 128 + signal.SIGUSR1
+    assert "(slurm_requeue error: Access denied): submit the job again" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_whoever_listened_before_hears_of_it_once_the_state_is_saved(arguments, tmp_path, command, monkeypatch):
+    heard = []
+
+    def listens(signum, frame):  # as submitit does, which requeues and ends the process
+        heard.append((signum, (only_run(tmp_path) / "checkpoints" / "last.ckpt").exists()))
+
+    signal.signal(signal.SIGUSR2, listens)
+    send_at(monkeypatch, "on_train_batch_start", 1, signal.SIGUSR2)
+    with pytest.raises(SystemExit):
+        command("train", *arguments("simclr_pretrain", tmp_path))
+    assert heard == [(signal.SIGUSR2, True)]
+    assert signal.getsignal(signal.SIGUSR2) is listens
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+
+def test_a_sweep_ends_with_the_point(arguments, tmp_path, command, monkeypatch):
+    send_at(monkeypatch, "on_train_batch_start", 1, signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        command("train", "-m", *arguments("simclr_pretrain", tmp_path), "seed=0,1")
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert len(list(tmp_path.glob("simclr_pretrain-*"))) == 1
