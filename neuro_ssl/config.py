@@ -284,7 +284,7 @@ def _check_component(key: str, node: Any, supplied: frozenset[str]) -> None:
     for name, value in given.items():
         if name not in open_to:
             raise InputError(f"{key}.{name} is not a parameter of {target}; {_suggestion(name, open_to)}")
-        if name in hints:
+        if name in hints and not (isinstance(value, dict) and "_target_" in value):  # else checked by what it builds
             _check_value(f"{key}.{name}", value, hints[name])
     missing = [n for n in open_to if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:

@@ -13,7 +13,9 @@ ELSEWHERE = {
     *("acceleration", "objective"),
 }
 ELSEWHERE_IN = {
-    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
+    "trainer": {
+        *("accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps", "inference_mode"),
+    },
     "encoder": {"checkpoint_stages"},
     "task": {"reference"},
     "optimizer": {"fused"},

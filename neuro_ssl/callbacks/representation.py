@@ -40,6 +40,7 @@ from neuro_ssl.evaluation.representation import (
     rankme,
     uniformity,
 )
+from neuro_ssl.sharding import whole
 from neuro_ssl.tasks.pretraining import Pretraining
 from neuro_ssl.views.intensity import intensity_of, normalise
 
@@ -137,8 +138,9 @@ class Representation(L.Callback):
         if val["subject"].nunique() < 2:
             return {}
         n_views = task.n_views if task.n_views == 2 else 0
-        features = self._features(trainer, task, datamodule, train, 0)[:, 0]
-        val_features, *views = self._features(trainer, task, datamodule, val, n_views).unbind(1)
+        with whole(task):
+            features = self._features(trainer, task, datamodule, train, 0)[:, 0]
+            val_features, *views = self._features(trainer, task, datamodule, val, n_views).unbind(1)
         if not trainer.is_global_zero:
             return {}
         if not all(torch.isfinite(some).all() for some in (features, val_features, *views)):
