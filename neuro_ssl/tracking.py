@@ -50,7 +50,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row a metric."""
+        """Append one row a metric.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         epoch = metrics.get("epoch")
         rows = [
             [None if epoch is None else int(epoch), step, name, f"{value:.9g}"]
@@ -58,11 +62,17 @@ class MetricsCSV(Logger):
             if name != "epoch"
         ]
         new = not self.file.exists()
-        with self.file.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["epoch", "step", "metric", "value"])
-            writer.writerows(rows)
+        try:
+            with self.file.open("a", newline="") as stream:
+                writer = csv.writer(stream)
+                if new:
+                    writer.writerow(["epoch", "step", "metric", "value"])
+                writer.writerows(rows)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.file}: {error.strerror}; make room there, then the same command goes on from the "
+                "last checkpoint"
+            ) from error
 
 
 INIT_S, FINISH_S = 30.0, 60.0  # that W&B's server has to answer at a start, and to take the rest at the end
@@ -140,6 +150,8 @@ def wandb_logger(
     os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
 
+    if wandb.run is not None:  # of a point of a sweep that failed
+        wandb.run.finish(exit_code=1)
     logger = _Wandb(
         project=project,
         name=name,
