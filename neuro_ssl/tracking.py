@@ -17,8 +17,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from neuro_ssl.errors import InputError
 from neuro_ssl.processes import say
 
-from neuro_ssl.processes import say
-
 
 class MetricsCSV(Logger):
     """Appends every metric to `metrics.csv` in tidy form: epoch, step, metric, value.

@@ -1,14 +1,17 @@
 """What breaks a training from outside is one line that names it, and the same command goes on from there."""
 
 import os
+import resource
 import shutil
 import signal
 
 import pytest
+import torch
 
-from neuro_ssl.callbacks import Progress
+from neuro_ssl.callbacks import Progress, checkpoints
 from neuro_ssl.errors import InputError
 from neuro_ssl.faults import faults_told
+from tests.conftest import run_command
 from tests.test_resume import assert_equal_runs, only_run
 
 
@@ -19,16 +22,25 @@ def store(random_scans, tmp_path):
     return tmp_path / "data" / random_scans.path.relative_to(random_scans.path.parents[2])
 
 
+def options(runs, data_dir, *more):
+    return [
+        *("+experiment=simclr_pretrain", "dataset=csv", "dataset.cohort=c", "grid=16mm"),
+        *("strategy=cpu", "batch_size=3", "encoder.width=8", "num_workers=0", "logger=csv", f"runs_dir={runs}"),
+        *(f"data_dir={data_dir}", "trainer.max_epochs=3", "checkpoint_minutes=0", *more),
+    ]
+
+
 @pytest.fixture
 def arguments(store):
-    def of(runs, *more):
-        return [
-            *("+experiment=simclr_pretrain", "dataset=csv", "dataset.cohort=c", "grid=16mm"),
-            *("strategy=cpu", "batch_size=3", "encoder.width=8", "num_workers=0", "logger=csv", f"runs_dir={runs}"),
-            *(f"data_dir={store.parents[2]}", "trainer.max_epochs=4", "checkpoint_minutes=0", *more),
-        ]
+    return lambda runs, *more: options(runs, store.parents[2], *more)
 
-    return of
+
+@pytest.fixture(scope="module")
+def whole(random_scans, tmp_path_factory):
+    """The run that nothing disturbs, in whatever way it loads and how often it saves."""
+    runs = tmp_path_factory.mktemp("whole")
+    run_command("train", *options(runs, random_scans.path.parents[2]))
+    return only_run(runs)
 
 
 def at_step(monkeypatch, step, do, hook="on_train_batch_start"):
@@ -58,26 +70,23 @@ def refused(command, capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "loading",
+    ("loading", "step"),
     [
-        ["num_workers=0"],
-        pytest.param(["num_workers=2"], marks=pytest.mark.slow),
-        pytest.param(["num_workers=2", "ram_cache_gb=0.000001"], marks=pytest.mark.slow),
-        pytest.param(["num_workers=0", "ram_cache_gb=0.000001"], marks=pytest.mark.slow),
+        (["num_workers=0"], 4),
+        pytest.param(["num_workers=2"], 4, marks=pytest.mark.slow),
+        pytest.param(["num_workers=0", "ram_cache_gb=0.001"], 1, marks=pytest.mark.slow),  # before all are in memory
     ],
-    ids=" ".join,
 )
-def test_a_vanished_mount(loading, store, arguments, tmp_path, command, monkeypatch, capsys):
-    command("train", *arguments(tmp_path / "whole", *loading))
+def test_a_vanished_mount(loading, step, store, whole, arguments, tmp_path, command, monkeypatch, capsys):
     away = store.with_name("unmounted")
     with monkeypatch.context() as patch:
-        at_step(patch, 4, lambda trainer: store.rename(away))
+        at_step(patch, step, lambda trainer: store.rename(away))
         line = refused(command, capsys, *arguments(tmp_path / "runs", *loading))
     assert str(store / "volumes") in line
     assert "cannot be read (No such file or directory); see that its disk or network folder is there" in line
     away.rename(store)
     command("train", *arguments(tmp_path / "runs", *loading))
-    assert_equal_runs(only_run(tmp_path / "runs"), only_run(tmp_path / "whole"))
+    assert_equal_runs(only_run(tmp_path / "runs"), whole)
 
 
 @pytest.mark.slow
@@ -124,3 +133,76 @@ def test_messages_of_libraries(message, told):
 def test_other_errors_stay_as_they_are():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), faults_told(Launched(-9)):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def limit_files(n_bytes):
+    """No file of this process may grow beyond it: the system refuses, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.fixture
+def unlimited():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("full", "more"),
+    [
+        ("last.ckpt", []),
+        pytest.param("metrics.csv", ["checkpoint_minutes=60"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk(full, more, whole, arguments, tmp_path, command, monkeypatch, capsys, unlimited):
+    """In the midst of training; both checkpoints from before stay valid, and it goes on once there is room."""
+
+    def fill(trainer):
+        file = only_run(tmp_path / "runs") / "metrics.csv"
+        limit_files(file.stat().st_size + 30 if full == "metrics.csv" else 100_000)
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, fill)
+        line = refused(command, capsys, *arguments(tmp_path / "runs", *more))
+    limit_files(resource.RLIM_INFINITY)
+    run = only_run(tmp_path / "runs")
+    assert f"cannot write {run}" in line
+    assert f"{full}: File too large; make room" in line
+    assert "the same command goes on from the last checkpoint" in line
+    if full == "last.ckpt":
+        steps = [torch.load(run / "checkpoints" / f"{name}.ckpt")["global_step"] for name in ("previous", "last")]
+        assert steps == [4, 5]
+    else:
+        assert not (run / "metrics.csv").read_text().endswith("\n")  # cut short
+    assert not [file.name for file in run.rglob(".*") if file.name != ".lock"]
+    command("train", *arguments(tmp_path / "runs", *more))
+    assert_equal_runs(run, whole)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_what_a_kill_in_the_midst_of_writing_leaves_is_removed(arguments, tmp_path, command, monkeypatch):
+    """Also the checkpoint that was damaged meanwhile, which else would replace the one that training goes on from."""
+    original = checkpoints._write
+
+    def kill(checkpoint, path):
+        original(checkpoint, path)
+        if checkpoint["global_step"] == 5:
+            path.rename(path.with_name(".12345.last.ckpt"))  # as of another process, which cannot tidy up
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_write", kill)
+        with pytest.raises(Killed):
+            command("train", *arguments(tmp_path))
+    folder = only_run(tmp_path) / "checkpoints"
+    assert (folder / ".12345.last.ckpt").exists()
+    (folder / "last.ckpt").write_bytes((folder / "last.ckpt").read_bytes()[:-500])
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="is damaged"):
+        at_step(patch, 4, lambda trainer: (_ for _ in ()).throw(Killed), "on_train_batch_start")
+        with pytest.raises(Killed):
+            command("train", *arguments(tmp_path))
+    assert sorted(file.name for file in folder.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert [torch.load(folder / f"{name}.ckpt")["global_step"] for name in ("previous", "last")] == [3, 4]

@@ -1,4 +1,4 @@
-"""Weights & Biases whose server does not answer, or no longer does: a training goes on all the same, or never begins."""
+"""W&B whose server does not answer, or no longer does: a training goes on all the same, or never begins."""
 
 import socket
 import time

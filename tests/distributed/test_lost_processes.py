@@ -20,7 +20,9 @@ def test_the_others_end_and_the_next_start_goes_on(launcher, killed, random_scan
     seconds = running.end()
     print(f"{launcher}, kill -9 of rank {killed}: all gone after {seconds:.1f} s; {running.process.returncode}")
     print(running.text)
-    lines = re.findall(r"error(?: in process \d+)?: [^\r\n]*", running.text)  # perhaps behind the progress bar of the killed one
+    lines = re.findall(
+        r"error(?: in process \d+)?: [^\r\n]*", running.text
+    )  # perhaps behind the progress bar of the killed one
     assert lines
     assert all("goes on from the last checkpoint" in line for line in lines)
     if launcher == "lightning" and killed:
