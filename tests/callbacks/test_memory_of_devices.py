@@ -68,10 +68,8 @@ def test_a_process_with_a_limit(tmp_path):
     def train(*more):
         # A transformer: under a limit oneDNN's convolutions crash, without a word.
         encoder = ["encoder=vit_tiny", "encoder.patch_size=[5,6,6]", "encoder.width=96", "encoder.n_layers=6"]
-        command = [
-            *(sys.executable, "-c", LIMITED, "450"),
-            *arguments(tmp_path, "4mm", "strategy=cpu", *encoder, *more),
-        ]
+        of = arguments(tmp_path, "4mm", "strategy=cpu", *encoder, *more)
+        command = [sys.executable, "-c", LIMITED, "450", *of]
         # (glibc would keep the address space of freed tensors, to which the limit applies.)
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -88,7 +86,8 @@ def test_a_process_with_a_limit(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="fills a GPU's memory")
 def test_a_gpu(tmp_path, command, capsys):
     scans_of_noise(tmp_path, "2mm")
-    of = arguments(tmp_path, "2mm", "strategy=gpu", "encoder.norm=group", "encoder.stem_stride=1")
+    of = arguments(tmp_path, "2mm", "strategy=gpu", "trainer.precision=32-true")
+    of += ["encoder.norm=group", "encoder.stem_stride=1"]
     free, total = torch.cuda.mem_get_info()
     # What is left: the margin that trials keep free, and 3 GB for sixteen scans, which need about 17.
     ballast = torch.empty(free - total // 20 - 3 * 10**9, dtype=torch.uint8, device="cuda")
