@@ -30,12 +30,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
-from neuro_ssl.errors import InputError
+from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
 from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import SWEEP, Point, read_points
-from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, tasks_of_submitit
+from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, say, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -72,7 +72,8 @@ class NotesSweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first point."""
+        """Before the first point. (Hydra sets its configuration, which names of studies need, for points alone.)"""
+        HydraConfig.instance().set_config(config)
         os.environ[SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
         os.environ[_COMMAND] = json.dumps(sys.argv)
         os.environ[_GPUS] = json.dumps(os.environ.get(VISIBLE))
@@ -120,6 +121,11 @@ def entry_point(
                 if point:
                     point.note(status="finished")
                 return score
+            except Pruned as stop:
+                say(str(stop))
+                if point:
+                    point.note(status="pruned")
+                return None
             except Exception as error:
                 told = not cfg.debug and (isinstance(error, InputError | OmegaConfBaseException) or _refused(error))
                 if told:
@@ -150,7 +156,7 @@ def entry_point(
                     if (sweep := os.environ.get(SWEEP)) and after_sweep:
                         after_sweep(Path(sweep))
                 if sweep:
-                    _tell_failures(Path(sweep))
+                    _tell_failures(Path(sweep), shown=bool(after_sweep))
             except Exception as error:
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
@@ -175,12 +181,20 @@ def _tell(error: Exception) -> None:
         print(f"error: {_explained(error)}", file=sys.stderr)
 
 
-def _tell_failures(sweep: Path) -> None:
-    failed = [point for point in read_points(sweep) if point.status == "failed"]
-    for point in failed:
+def _tell_failures(sweep: Path, shown: bool) -> None:
+    """End with exit status 1 if a point failed; say which, unless a table has shown it."""
+    points = read_points(sweep)
+    failed = [point for point in points if point.status == "failed"]
+    for point in [] if shown else failed:
         name = " ".join(point.overrides) or str(point.number)
         print(
             f"error: a point of the sweep failed, {name}: {(point.reason or '').partition(chr(10))[0]}", file=sys.stderr
+        )
+    if shown and failed:
+        print(
+            f"error: {len(failed)} of {len(points)} points of the sweep failed, see above; the same command tries them "
+            "again, and them alone",
+            file=sys.stderr,
         )
     if failed:
         raise SystemExit(1)
@@ -328,7 +342,7 @@ def _check_component(key: str, node: Any, supplied: frozenset[str]) -> None:
     for name, value in given.items():
         if name not in open_to:
             raise InputError(f"{key}.{name} is not a parameter of {target}; {_suggestion(name, open_to)}")
-        if name in hints:
+        if name in hints and not (isinstance(value, dict) and "_target_" in value):  # else checked by what it builds
             _check_value(f"{key}.{name}", value, hints[name])
     missing = [n for n in open_to if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:

@@ -18,3 +18,7 @@ class Interrupted(SystemExit):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(128 + signum)
         self.message, self.signum = message, signal.Signals(signum)
+
+
+class Pruned(Exception):
+    """A trial of a search that was stopped, since others did better by then. The message says where it stands."""

@@ -47,7 +47,9 @@ def training_flops(encoder: nn.Module, shape: Sequence[int]) -> int:
     # A copy without content: deepcopy takes for each tensor what the memo says that it has copied it to already.
     memo: dict[int, Tensor] = {id(b): b.to("meta") for b in encoder.buffers()}
     for p in encoder.parameters():
-        memo[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad)
+        memo[id(p)] = nn.Parameter(
+            torch.empty(p.shape, device="meta"), requires_grad=p.requires_grad
+        )  # also of a share
     hollow: Any = copy.deepcopy(encoder, memo).eval()
     if hasattr(hollow, "checkpoint_stages"):
         hollow.checkpoint_stages = 0

@@ -20,6 +20,8 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.runs.reading import apart_from_evaluations, read_directories
     from neuro_ssl.reporting.runs.sections import run_sections
     from neuro_ssl.reporting.sources import find
+    from neuro_ssl.reporting.sweeps.reading import all_sweeps, read_sweep
+    from neuro_ssl.reporting.sweeps.section import sweep_sections
 
     if cfg.runs == [] and not cfg.embeddings:
         raise InputError("runs=[] and embeddings=[]: nothing to report; name some, or leave runs= out to show all")
@@ -27,6 +29,7 @@ def main(cfg: ReportConfig) -> None:
     everything = read_directories(found.runs)
     runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])
     sections = run_sections(runs, elsewhere)
+    sections += sweep_sections(all_sweeps(found.sweeps) if cfg.runs is None else [read_sweep(f) for f in found.sweeps])
     sections += evaluation_section(read_evaluations(found.evaluations, every=cfg.runs is not None))
     sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
     sections += explanation_sections(found.explanations)

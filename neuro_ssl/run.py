@@ -127,11 +127,33 @@ class RunDirectory:
         """Those on the validation split, of a run that ended with its test split closed; else None."""
         return self._scores("validation.json")
 
-    @property
-    def validation_score(self) -> float | None:
-        """A finished downstream run's validation score, by which its epoch was chosen; None for pretraining."""
-        score: float | None = self.record.get("validation", {}).get("value")
+    def validation_score(self, objective: str | None = None) -> float | None:
+        """A finished run's score on validation subjects.
+
+        Args:
+            objective: of pretraining, which metric of its last epoch to take.
+
+        Returns:
+            Of a downstream run what chose its epoch; of pretraining the objective, None without one.
+
+        Raises:
+            InputError: the run ended without measuring it.
+        """
+        record = self.record
+        if objective and record.get("validation") != (measured := self._last_measured(objective)):
+            record["validation"] = measured
+            self._write(record)
+        score: float | None = record.get("validation", {}).get("value")
         return score
+
+    def _last_measured(self, metric: str) -> dict[str, Any]:
+        """A metric at the end of the last epoch, whose weights are the ones handed on."""
+        file = self.path / "metrics.csv"
+        history = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["epoch", "metric", "value"])
+        found = history[(history["metric"] == metric) & (history["epoch"] == history["epoch"].max())]
+        if found.empty:
+            raise InputError(f"{self.path} ended without measuring {metric}; delete it to run it again")
+        return {"metric": metric, "value": float(found["value"].iloc[-1])}
 
     def _scores(self, name: str) -> dict[str, Any] | None:
         file = self.path / name
@@ -221,6 +243,10 @@ class RunDirectory:
         step = torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"] if resume_from else 0
         metrics = pd.read_csv(file, dtype=str, keep_default_na=False)
         _write_text(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
+
+    def prune(self) -> None:
+        """Note that a search stopped the run; the same command by itself goes on with it."""
+        self._write({**self.record, "status": "pruned"})
 
     def finish(self, epochs_trained: int, metric: str | None = None, value: float | None = None) -> None:
         """Note that the run came to its end; of a downstream run also the validation score that chose its epoch."""

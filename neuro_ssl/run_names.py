@@ -10,10 +10,12 @@ from typing import Any
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
     *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger"),
-    "acceleration",
+    *("acceleration", "objective"),
 }
 ELSEWHERE_IN = {
-    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps"},
+    "trainer": {
+        *("accelerator", "devices", "num_nodes", "strategy", "benchmark", "log_every_n_steps", "inference_mode"),
+    },
     "encoder": {"checkpoint_stages"},
     "task": {"reference"},
     "optimizer": {"fused"},
@@ -34,13 +36,21 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: s
         data: `identity` of the volume store.
         weights: name of what the encoder starts from.
     """
-    settings = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    identity = _that_matter({key: _that_matter(value, ELSEWHERE_IN.get(key, ())) for key, value in settings.items()})
+    identity = that_matter(config)
     if transform := config["dataset"].get("transform"):
         identity["transform"] = transform
     identity |= {"data": data, "weights": weights}
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return "-".join([config["name"], *([] if task in config["name"] else [task]), digits])
+
+
+def that_matter(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run is named after, data and weights aside."""
+    settings = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    kept: dict[str, Any] = _that_matter(
+        {key: _that_matter(value, ELSEWHERE_IN.get(key, ())) for key, value in settings.items()}
+    )
+    return kept
 
 
 def _that_matter(settings: Any, elsewhere: Collection[str] = ()) -> Any:

@@ -81,6 +81,7 @@ class TrainConfig:
     ram_cache_gb: float = MISSING
     checkpoint_minutes: float = MISSING
     representation_every_epochs: int = MISSING
+    objective: str | None = MISSING
     weights: str | None = MISSING
     needs_weights: bool = MISSING
     frozen: bool = MISSING
@@ -128,6 +129,11 @@ def check_train(cfg: TrainConfig, pretraining: bool) -> None:
         raise InputError(
             "early_stopping_patience is for downstream tasks: of pretraining no validation score says which epoch will "
             "serve best; set it to null, and trainer.max_epochs to how long it is to last"
+        )
+    if cfg.objective is not None and not pretraining:
+        raise InputError(
+            f"objective={cfg.objective} is for pretraining: a downstream task is searched by the validation score that "
+            "chooses its epoch; set it to null"
         )
 
 

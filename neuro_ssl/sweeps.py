@@ -19,7 +19,7 @@ TUNING = {
 COMPARING = {"task", "encoder", "task.target", "task.classes", "task.leave_out"}
 
 
-def keeps_test_closed(open_test: bool, pretraining: bool = False) -> str | None:
+def keeps_test_closed(open_test: bool, pretraining: bool = False, objective: str | None = None) -> str | None:
     """Why this run is not to look at the test split; None if it is.
 
     The best of many scores is too good: whoever chooses settings by test scores reports a number that new subjects
@@ -33,18 +33,20 @@ def keeps_test_closed(open_test: bool, pretraining: bool = False) -> str | None:
 
     Args:
         open_test: the key's value.
-        pretraining: which has no test split, nor a score to search by.
+        pretraining: which has no test split.
+        objective: the key's value, without which pretraining has no score to search by.
 
     Raises:
         InputError: the command line asks another sweeper to open it, or to search among pretraining runs.
     """
     sweeper = choices()["hydra/sweeper"] if is_sweep() else None
     if pretraining:
-        if sweeper in ("basic", None):
+        if sweeper in ("basic", None) or objective:
             return None
         raise InputError(
-            f"hydra/sweeper={sweeper} searches by a score, and pretraining has none that says which weights will serve "
-            "best: leave it out, and compare the weights of a plain sweep (-m) by python -m neuro_ssl.evaluate"
+            f"hydra/sweeper={sweeper} searches by a score, and pretraining has none unless objective names one, such "
+            "as objective=representation/age_years_ridge_mae; or compare the weights of a plain sweep (-m) by "
+            "python -m neuro_ssl.evaluate"
         )
     if sweeper is None:
         return None if open_test else "open_test=false"
@@ -80,3 +82,14 @@ def _swept() -> set[str]:
     given = parser.parse_overrides([*in_files, *whole.hydra.overrides.task])
     last = {override.get_key_element(): override for override in given}  # the command line's before a file's
     return {str(override.key_or_group) for override in last.values() if override.is_sweep_override()}
+
+
+def show_table(sweep: Path) -> None:
+    """At the end of a sweep of trainings: what became of it.
+
+    Args:
+        sweep: its folder.
+    """
+    from neuro_ssl.reporting.sweeps.text import conclude
+
+    conclude(sweep)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
-from neuro_ssl.errors import InputError
+from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.signals import stops_on_signals
-from neuro_ssl.sweeps import keeps_test_closed
+from neuro_ssl.studies import open_trial
+from neuro_ssl.sweeps import keeps_test_closed, show_table
 
 # Trainer arguments that are not for users to choose.
 TRAINER = {
@@ -29,7 +30,7 @@ SUPPLIED = {
 }
 
 
-@entry_point("train")
+@entry_point("train", after_sweep=show_table)
 @stops_on_signals(more_to_come=sweep_point)
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
@@ -60,7 +61,7 @@ def main(cfg: TrainConfig) -> float | None:
     dataset = build(config["dataset"])
     pretraining = get_class(cfg.task._target_).stage == "pretraining"  # type: ignore[attr-defined]
     check_train(cfg, pretraining)
-    test_closed = keeps_test_closed(cfg.open_test, pretraining)
+    test_closed = keeps_test_closed(cfg.open_test, pretraining, cfg.objective)
     task_name = choices()["task"]
     targets = [] if pretraining else read_targets(task_name, config["task"])
     labels = None if pretraining else fraction_label(targets, cfg.label_fraction)
@@ -86,7 +87,7 @@ def main(cfg: TrainConfig) -> float | None:
         say(f"already finished: {run.path}")
         if scores := run.validation if test_closed else run.results:
             say(f"{scores_table(scores)}\n{leakage}")
-        return run.validation_score
+        return run.validation_score(cfg.objective)
 
     # Data and task
     loading: dict[str, Any] = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers, "seed": cfg.seed}
@@ -109,10 +110,13 @@ def main(cfg: TrainConfig) -> float | None:
     watching = [callbacks.Throughput(), callbacks.Health(store.manifest["scan_id"]), checkpoints, callbacks.Progress()]
     if pretraining:
         watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
-        watching.append(callbacks.Representation(cfg.representation_every_epochs))
+        watching.append(representation := callbacks.Representation(cfg.representation_every_epochs))
+        if cfg.objective:
+            representation.check_objective(cfg.objective, datamodule)
         watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))
+    watching.append(pruning := callbacks.Pruning(open_trial(), cfg.objective or task.best.get("monitor")))
     trainer = build_trainer(
         config["trainer"],
         callbacks=watching,
@@ -142,6 +146,12 @@ def main(cfg: TrainConfig) -> float | None:
         with out_of_memory_told(lambda: callbacks.what_would_fit(trainer, task, datamodule, own_encoder=not weights)):
             trainer.fit(task, datamodule, ckpt_path=resume_from)
 
+        if pruning.pruned:
+            if trainer.is_global_zero:
+                run.prune()
+            finish_tracking()
+            raise Pruned(f"pruned after epoch {pruning.epoch} of {trainer.max_epochs}: {run.path}")
+
         if isinstance(datamodule, SupervisedDataModule):
             # The test split is opened here, once, with the weights that the validation split chose.
             if trainer.is_global_zero and not test_closed:
@@ -156,7 +166,7 @@ def main(cfg: TrainConfig) -> float | None:
             run.finish(trainer.fit_loop.epoch_progress.current.processed, checkpoints.monitor, checkpoints.best_score)
             print(f"finished: {run.path}")
         finish_tracking()
-    return checkpoints.best_score
+    return run.validation_score(cfg.objective) if trainer.is_global_zero else None
 
 
 if __name__ == "__main__":

@@ -46,7 +46,10 @@ def test_every_recipe_composes_and_binds(recipe):
 @pytest.mark.parametrize("sweep", sorted(file.stem for file in CONF.glob("sweep/*.yaml")))
 def test_every_sweep_composes_and_so_does_its_first_point(sweep):
     params = composed(f"+sweep={sweep}").hydra.sweeper.params
-    point = [f"{key}={values.partition(',')[0]}" for key, values in params.items()]
+    firsts = {
+        key: values.rpartition("(")[2].partition(",")[0] for key, values in params.items()
+    }  # also of interval(0,1)
+    point = [f"{key}={value}" for key, value in firsts.items()]
     check_components(composed(f"+sweep={sweep}", *point), SUPPLIED, optional=["views"])
 
 

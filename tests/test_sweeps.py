@@ -1,6 +1,7 @@
 """Which sweeps are searches, and that a search leaves the test split alone until its choice is tested."""
 
 import json
+import shlex
 import sys
 from types import SimpleNamespace
 
@@ -189,6 +190,37 @@ def test_a_search_is_scored_on_validation_and_its_choice_is_tested_without_train
     expected = json.loads((at_once / "results.json").read_text())
     assert results | {"test_opened": None} == expected | {"test_opened": None}
     pd.testing.assert_frame_equal(*(pd.read_parquet(run / "predictions.parquet") for run in (chosen, at_once)))
+
+
+def test_a_sweep_ends_with_its_table_whose_choice_is_then_tested(probe, tmp_path, command, capsys):
+    """One point of three fails: the others run, the exit status says so, and the table has all."""
+    with pytest.raises(SystemExit) as ended:
+        command("train", "-m", *probe, "optimizer.learning_rate=0.01,-1,0.1", "seed=0,1")
+    assert ended.value.code == 1
+    shown, errors = capsys.readouterr()
+    assert "error: 2 of 6 points of the sweep failed, see above" in errors
+    failed = "failed: optimizer.learning_rate must be positive, got -1 (optimizer.learning_rate=-1 seed=0; optimizer."
+    assert failed in " ".join(shown.split())
+
+    scores = {}
+    for run in (tmp_path / "runs").glob("linear_probe-*"):
+        best = pd.read_csv(run / "metrics.csv").query("metric == 'val/loss'")["value"].min()
+        scores.setdefault(record_of(run)["config"]["optimizer"]["learning_rate"], []).append(best)
+    (file,) = (tmp_path / "runs" / ".sweeps").glob("*/sweep.csv")
+    table = pd.read_csv(file).query("status == 'finished'").set_index("optimizer.learning_rate")
+    assert {rate: row.validation for rate, row in table.iterrows()} == pytest.approx(
+        {rate: sum(values) / 2 for rate, values in scores.items()}, rel=1e-6
+    )
+    chosen = min(scores, key=lambda rate: sum(scores[rate]))
+    assert list(table.index[table["best"]]) == [chosen]
+    assert not list((tmp_path / "runs").glob("*/results.json"))
+
+    line = shown.partition("To test the best:\n")[2].partition("\n")[0]
+    command("train", *shlex.split(line)[3:])
+    tested = [file.parent for file in (tmp_path / "runs").glob("*/results.json")]
+    assert {record_of(run)["config"]["optimizer"]["learning_rate"] for run in tested} == {chosen}
+    assert len(tested) == 2
+    assert "test MAE (years)" in capsys.readouterr().out
 
 
 def test_a_search_among_pretraining_runs_is_refused(probe, command, capsys):

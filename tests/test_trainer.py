@@ -1,12 +1,15 @@
 """Who started the processes, and a clear word where that and what the trainer is to use don't go together."""
 
+import functools
 import os
 import re
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import OmegaConf
 from torch import nn
 
 from neuro_ssl.config import plain
@@ -25,6 +28,12 @@ SUBMITIT.pop("TORCHELASTIC_RUN_ID")
 TWO = ("strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
+@functools.cache
+def chosen(*groups):
+    """Of these choices; composed once."""
+    return composed(*groups)
+
+
 @pytest.fixture
 def trainer(monkeypatch):
     """What a configuration makes of an environment."""
@@ -34,7 +43,11 @@ def trainer(monkeypatch):
             monkeypatch.delenv(name)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return build_trainer(plain(composed(*overrides).trainer), logger=False, enable_checkpointing=False)
+        settings = [override for override in overrides if override.startswith("trainer.")]
+        cfg = chosen(*(override for override in overrides if override not in settings))
+        HydraConfig.instance().set_config(cfg)
+        node = plain(OmegaConf.merge(cfg, OmegaConf.from_dotlist(settings)).trainer)
+        return build_trainer(node, logger=False, enable_checkpointing=False)
 
     return of
 
@@ -86,7 +99,7 @@ def test_what_does_not_go_together_is_refused(trainer, environment, overrides, m
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("strategy", ["gpu", "ddp", "slurm"])
+@pytest.mark.parametrize("strategy", ["gpu", "ddp", "fsdp", "slurm"])
 def test_no_gpu_is_one_line(trainer, strategy):
     with pytest.raises(InputError, match="trainer.accelerator=gpu: PyTorch finds no GPU.*strategy=cpu"):
         trainer({}, f"strategy={strategy}")

@@ -6,6 +6,7 @@ from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.memory import MicroBatchSize
 from neuro_ssl.callbacks.out_of_memory import what_would_fit
 from neuro_ssl.callbacks.progress import Progress
+from neuro_ssl.callbacks.pruning import Pruning
 from neuro_ssl.callbacks.reconstructions import Reconstructions
 from neuro_ssl.callbacks.representation import Representation
 from neuro_ssl.callbacks.throughput import Throughput
@@ -17,6 +18,7 @@ __all__ = [
     "Health",
     "MicroBatchSize",
     "Progress",
+    "Pruning",
     "Reconstructions",
     "Representation",
     "Throughput",

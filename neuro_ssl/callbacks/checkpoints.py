@@ -127,9 +127,12 @@ class Checkpoints(L.Callback):
         all processes, of which only the first one's state is written.
         """
         weights = {name: value.contiguous() for name, value in checkpoint["state_dict"].items()}
-        for name, value in weights.items():
-            if isinstance(pl_module.get_submodule(name.rpartition(".")[0]), RunningSums):
-                weights[name] = gather_rows(value[None], [1] * world_size())[0].sum(dim=0)
+        for prefix, module in pl_module.named_modules():
+            if isinstance(module, RunningSums):
+                for name, value in module.state_dict(prefix=f"{prefix}.").items():
+                    whole = gather_rows(value[None], [1] * world_size())[0].sum(dim=0)
+                    if name in weights:  # of sharded weights, the first process alone has the whole
+                        weights[name] = whole
         checkpoint["state_dict"] = weights
         if self._end_of_epoch is not None:
             checkpoint["loops"]["fit_loop"] = self._end_of_epoch

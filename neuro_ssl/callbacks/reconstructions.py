@@ -13,6 +13,7 @@ from torch import Tensor
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.files import appearing
 from neuro_ssl.reporting.runs.figures import middle_planes
+from neuro_ssl.sharding import whole
 from neuro_ssl.tasks.mae import MAE
 from neuro_ssl.tasks.masked_autoencoder import Reconstruction
 from neuro_ssl.tasks.simclr_mae import SimCLRMAE
@@ -55,18 +56,19 @@ class Reconstructions(L.Callback):
         if batch_idx == 0 and isinstance(pl_module, MAE | SimCLRMAE):
             self._scans = {key: batch[key][: self.n_scans].clone() for key in ("volume", "epoch", "draw")}
 
-    @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After epochs 1, 2, 4, 8, …"""
         epoch = trainer.current_epoch + 1
         if epoch & (epoch - 1) == 0:
+            with whole(pl_module):
+                self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The final state."""
+        with whole(pl_module):
             self._draw(trainer, pl_module)
 
     @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The final state."""
-        self._draw(trainer, pl_module)
-
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._scans is None or not isinstance(pl_module, MAE | SimCLRMAE) or self._drawn_at == trainer.global_step:
             return

@@ -31,7 +31,16 @@ from neuro_ssl.data.datamodule import ScanDataModule, Split
 from neuro_ssl.data.samplers import Draw
 from neuro_ssl.distributed import gather_rows
 from neuro_ssl.errors import InputError
-from neuro_ssl.evaluation.representation import alignment, contrastive_accuracy, label_scores, rankme, uniformity
+from neuro_ssl.evaluation.representation import (
+    MIN_SUBJECTS,
+    alignment,
+    contrastive_accuracy,
+    label_scores,
+    objectives,
+    rankme,
+    uniformity,
+)
+from neuro_ssl.sharding import whole
 from neuro_ssl.tasks.pretraining import Pretraining
 from neuro_ssl.views.intensity import intensity_of, normalise
 
@@ -48,6 +57,9 @@ class Representation(L.Callback):
         every_epochs: epochs between measurements; 0: never.
         n_scans: the most scans of a split.
 
+    Attributes:
+        measured: what was measured at the end of this epoch, by name; empty where nothing was.
+
     Raises:
         InputError: a number that cannot be.
     """
@@ -56,7 +68,30 @@ class Representation(L.Callback):
         if every_epochs < 0:
             raise InputError(f"representation_every_epochs must be at least 0 (never), got {every_epochs}")
         self.every_epochs, self.n_scans = every_epochs, n_scans
+        self.measured: dict[str, float] = {}
         self._started, self._seconds, self._told = 0.0, 0.0, False
+
+    def check_objective(self, objective: str, datamodule: ScanDataModule) -> None:
+        """Refuse what will not be measured, before any training.
+
+        Args:
+            objective: a metric that a search goes by, such as `representation/age_years_ridge_mae`.
+            datamodule: whose scans will be measured.
+
+        Raises:
+            InputError: nothing is measured, or not this.
+        """
+        if not self.every_epochs:
+            raise InputError(f"objective={objective} is never measured: set representation_every_epochs, such as to 10")
+        train, val = self._scans(datamodule, "train"), self._scans(datamodule, "val")
+        names = objectives(train, val) if val["subject"].nunique() > 1 else []
+        known = [f"representation/{name}" for name in names]
+        if objective not in known:
+            raise InputError(
+                f"objective={objective} cannot be told from this cohort's validation scans, but "
+                f"{', '.join(known) or 'nothing, of fewer than two subjects'}; a probe needs labels of {MIN_SUBJECTS} "
+                "subjects in each of the two splits"
+            )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From when time counts."""
@@ -64,6 +99,7 @@ class Representation(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After validation, if it is time to."""
+        self.measured.clear()
         epoch = trainer.current_epoch + 1
         if not self.every_epochs or not isinstance(pl_module, Pretraining):
             return
@@ -78,6 +114,7 @@ class Representation(L.Callback):
         self._seconds += now - begin
         share = self._seconds / (now - self._started)
         named = {f"representation/{name}": value for name, value in measured.items()}
+        self.measured.update(named)
         named |= {"representation/seconds": now - begin, "representation/share_of_time": share}
         # (Lightning's `log` would log the last value again where there is no new one.)
         for logger in trainer.loggers:
@@ -101,8 +138,9 @@ class Representation(L.Callback):
         if val["subject"].nunique() < 2:
             return {}
         n_views = task.n_views if task.n_views == 2 else 0
-        features = self._features(trainer, task, datamodule, train, 0)[:, 0]
-        val_features, *views = self._features(trainer, task, datamodule, val, n_views).unbind(1)
+        with whole(task):
+            features = self._features(trainer, task, datamodule, train, 0)[:, 0]
+            val_features, *views = self._features(trainer, task, datamodule, val, n_views).unbind(1)
         if not trainer.is_global_zero:
             return {}
         if not all(torch.isfinite(some).all() for some in (features, val_features, *views)):

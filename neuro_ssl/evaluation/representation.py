@@ -3,6 +3,8 @@
 Legend: N scans, D features. Embeddings may lie on any device, in any precision; results are in float32 or wider.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 import torch
@@ -113,6 +115,24 @@ def label_scores(
             score = METRICS[kind][metric].compute(Predictions(val_y, predict(val_x)), np.ones(len(val_y)))
             scores[f"{name}_{short}_{metric}"] = float(score)
     return scores
+
+
+def objectives(train_scans: pd.DataFrame, val_scans: pd.DataFrame) -> list[str]:
+    """The measures of these scans that settings may be chosen by: RankMe, which was made for it, and all label scores.
+
+    (Alignment and uniformity are two ends of one trade, and contrastive accuracy is soon near 1.)
+    """
+    named = _targets(train_scans, val_scans).items()
+    return ["rankme"] + [
+        f"{name}_{short}_{PRIMARY[kind]}" for name, (kind, *_) in named for short in LABEL_PROBES[kind]
+    ]
+
+
+def better(objective: str) -> Literal["min", "max"] | None:
+    """Whether a smaller or a larger value of an objective is better; None for what is no objective's name."""
+    higher = {metric: METRICS[kind][metric].higher_is_better for kind, metric in PRIMARY.items()} | {"rankme": True}
+    metric = next((name for name in higher if objective == name or objective.endswith(f"_{name}")), None)
+    return None if metric is None else "max" if higher[metric] else "min"
 
 
 def _targets(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, tuple[Kind, pd.Series, pd.Series]]:

@@ -20,8 +20,8 @@ PAGE, FIGURES = "report.html", "figures"
 RECORD = ".report"  # what of a folder a report has written
 LARGE_MB = 15  # a page beyond is too much for many mail servers
 ORDER = (
-    *("summary", "results", "evaluations", "embeddings", "pretraining", "training", "explanations"),
-    *("made", "reading"),
+    *("summary", "results", "sweeps", "evaluations", "embeddings", "pretraining", "training"),
+    *("explanations", "made", "reading"),
 )
 
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.points import read_points
+from neuro_ssl.points import FOLDER, read_points
 
 RECORDS = ("run.yaml", "evaluation.yaml", "explanation.yaml")  # each kind of directory has its own
 
@@ -20,12 +20,14 @@ class Sources:
         evaluations: with an `evaluation.yaml`: the `results-…` of an evaluation's folder.
         explanations: with an `explanation.yaml`.
         named: of the runs those that were named themselves, or by a pattern or sweep, not by a folder that holds them.
+        sweeps: folders with the records of points: those that were named; without names, all.
     """
 
     runs: list[Path]
     evaluations: list[Path]
     explanations: list[Path]
     named: frozenset[Path] = frozenset()
+    sweeps: Sequence[Path] = ()
 
 
 def find(runs_dir: Path, names: Sequence[str] | None = None) -> Sources:
@@ -40,27 +42,23 @@ def find(runs_dir: Path, names: Sequence[str] | None = None) -> Sources:
         InputError: there is nothing, or one of the names is of nothing.
     """
     if names is None:
-        folders = [runs_dir]
+        folders, sweeps = [runs_dir], [file.parent for file in runs_dir.rglob(f".sweeps/*/{FOLDER}")]
         if not any(next(runs_dir.rglob(record), None) for record in RECORDS):
             raise InputError(f"{runs_dir}: no runs here; train first (python -m neuro_ssl.train) or set runs_dir")
     else:
-        folders = [folder for name in names for folder in _named(runs_dir, name)]
+        named = [folder for name in names for folder in _named(runs_dir, name)]
+        sweeps = list(dict.fromkeys(folder for folder in named if (folder / FOLDER).is_dir()))
+        folders = [run for folder in named for run in _runs_of_sweep(folder) or [folder]]
     found = [sorted({file.parent for folder in folders for file in folder.rglob(record)}) for record in RECORDS]
-    return Sources(
-        found[0], found[1], found[2], frozenset(folder for folder in folders if (folder / RECORDS[0]).is_file())
-    )
+    runs_named = frozenset(folder for folder in folders if (folder / RECORDS[0]).is_file())
+    return Sources(found[0], found[1], found[2], runs_named, sweeps)
 
 
 def _named(runs_dir: Path, name: str) -> list[Path]:
-    """The folders that a name stands for."""
+    """The folders that a name stands for, one of a sweep as it is."""
     for place in (runs_dir, Path()):
         folders = [place / name] if Path(name).is_absolute() or (place / name).exists() else list(place.glob(name))
-        folders = [
-            run
-            for folder in sorted(folders)
-            for run in [point.run for point in read_points(folder) if point.run] or [folder]
-        ]
-        if found := [folder for folder in folders if any(next(folder.rglob(record), None) for record in RECORDS)]:
+        if found := [folder for folder in sorted(folders) if _holds_any(folder)]:
             return found
     there = sorted({file.parent.relative_to(runs_dir).as_posix() for r in RECORDS for file in runs_dir.rglob(r)})
     like = get_close_matches(name, there, n=5, cutoff=0.4) or there[:5]
@@ -68,5 +66,10 @@ def _named(runs_dir: Path, name: str) -> list[Path]:
     raise InputError(f"runs={name}: no run, evaluation, explanation or sweep of that name; {known}")
 
 
+def _holds_any(folder: Path) -> bool:
+    """Whether it is a sweep, or there is a record in it."""
+    return (folder / FOLDER).is_dir() or any(next(folder.rglob(record), None) for record in RECORDS)
+
+
 def _runs_of_sweep(folder: Path) -> list[Path]:
-    return [point.run for point in read_points(folder) if point.run]
+    return [point.run for point in read_points(folder) if point.run and point.run.exists()]

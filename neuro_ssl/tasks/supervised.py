@@ -16,7 +16,7 @@ from torchmetrics.regression import MeanAbsoluteError
 
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.data.supervised import SupervisedDataModule
-from neuro_ssl.data.targets import Target, read_targets
+from neuro_ssl.data.targets import Target, read_targets, score_of
 from neuro_ssl.distributed import sum_over_ranks, world_size
 from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.metrics import METRICS
@@ -106,14 +106,8 @@ class SupervisedTask(L.LightningModule):
 
     @property
     def best(self) -> dict[str, Any]:
-        """What chooses the epoch whose weights are tested: a score on the validation split.
-
-        Of one target the paper's: a classification's AUROC, a regression's loss. Of several their loss, in which
-        standardised errors and cross-entropies are about 1 and 0.7 for a model that ignores the image.
-        """
-        if len(self.targets) == 1 and self.targets[0].classes:
-            return {"monitor": "val/auroc", "mode": "max"}
-        return {"monitor": "val/loss", "mode": "min"}
+        """What chooses the epoch whose weights are tested: a score on the validation split (`score_of`)."""
+        return dict(zip(("monitor", "mode"), score_of(self.targets), strict=True))
 
     def train(self, mode: bool = True) -> "SupervisedTask":
         """As `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""

@@ -10,6 +10,7 @@ from conftest import run_command
 from fake_evaluations import write_evaluation
 from fake_explanations import write_explanation
 from fake_runs import write_runs
+from fake_sweeps import write_sweep
 from matplotlib import image
 from test_embeddings import embedded, features_of
 
@@ -28,10 +29,11 @@ UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report of all that there can be: runs of two seeds, an evaluation, embedded features, explanations."""
+    """A report of all that there can be: runs of two seeds, an evaluation, a sweep, embedded features, explanations."""
     runs = tmp_path_factory.mktemp("runs")
     write_runs(runs, seeds=(0, 1))
     write_evaluation(runs)
+    write_sweep(runs, tested=False)
     for method, signed in {"integrated_gradients": True, "grad_cam": False}.items():
         write_explanation(runs, method, signed=signed, grid="4mm")
     write_explanation(runs, run="probe-sex-1a2b3c4d", output="logit of sex = M", unit="logit")
