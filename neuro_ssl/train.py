@@ -6,8 +6,9 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain
 from neuro_ssl.errors import InputError, Pruned
+from neuro_ssl.launching import sweep_point
 from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.signals import stops_on_signals
