@@ -80,27 +80,32 @@ def stops_on_signals(more_to_come: Callable[[], object]) -> Callable[[Callable[.
     def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def listening(*args: Any) -> Any:
-            global _listener
-            if threading.current_thread() is not threading.main_thread():  # which alone may listen
-                return main(*args)
-            _listener = listener = _Listener()
-            try:
-                result = main(*args)
-                if listener.received and more_to_come():
-                    raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
-                return result
-            except Interrupted as stop:
-                if stop.message:
-                    print(stop.message, flush=True)
-                _hand_on(stop.signum, listener)
-                raise
-            finally:
-                _listener = None
-                listener.restore()
+            return _listened_to(main, more_to_come, *args)
 
         return listening
 
     return decorate
+
+
+def _listened_to(main: Callable[..., Any], more_to_come: Callable[[], object], *args: Any) -> Any:
+    """What it returns. (Launchers of sweeps pickle `listening` by value, with a copy of this module's globals.)"""
+    global _listener
+    if threading.current_thread() is not threading.main_thread():  # which alone may listen
+        return main(*args)
+    _listener = listener = _Listener()
+    try:
+        result = main(*args)
+        if listener.received and more_to_come():
+            raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
+        return result
+    except Interrupted as stop:
+        if stop.message:
+            print(stop.message, flush=True)
+        _hand_on(stop.signum, listener)
+        raise
+    finally:
+        _listener = None
+        listener.restore()
 
 
 def stopped(signum: int, how: str) -> str:
