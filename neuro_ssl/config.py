@@ -35,7 +35,7 @@ from neuro_ssl.files import CONF_DIR
 from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
 from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import SWEEP, Point, read_points
-from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, say, tasks_of_submitit
+from neuro_ssl.processes import HEAD_START_S, join_tasks_of_submitit, launched_rank, say, tasks_of_submitit
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -48,7 +48,6 @@ _REFUSALS = {
 warnings.filterwarnings("ignore", message=r"\s*'hydra/.*is validated against ConfigStore schema")
 # Default of hydra.launcher.n_jobs.
 OmegaConf.register_new_resolver("points_at_once", lambda: len(visible_gpus()) or -1, replace=True)
-_HEAD_START = 5.0  # seconds in which the first process tells of an error before the others do
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -175,7 +174,7 @@ def _tell(error: Exception) -> None:
     It ends with it, whereupon its launcher ends the others, which wait for that; else they have met something else.
     """
     if rank := launched_rank():
-        time.sleep(_HEAD_START)
+        time.sleep(HEAD_START_S)
         print(f"error in process {rank}: {_explained(error)}", file=sys.stderr)
     else:
         print(f"error: {_explained(error)}", file=sys.stderr)
