@@ -12,7 +12,7 @@ Hydra reads this module in every command; Optuna is imported when it searches.
 
 import os
 import random
-import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class OptunaSweeper(Sweeper):
         except ImportError as error:
             raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'neuro_ssl[optuna]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # before 5: constant_liar
         for key in ("n_trials", "n_jobs"):
             if not isinstance(value := getattr(self, key), int) or value < 1:
                 raise InputError(f"hydra.sweeper.{key} must be a whole number of at least 1, got {value}")
@@ -100,7 +101,7 @@ class OptunaSweeper(Sweeper):
         with held(folder, work="runs this search", elsewhere="choose another runs_dir"):
             self.study = self._open(settings)
             OmegaConf.save(self.config, folder / "multirun.yaml")
-            self._prepare()
+            self._prepare(folder)
             while batch := self._next():
                 self._launch(batch, folder)
             self._tell_best()
@@ -133,15 +134,18 @@ class OptunaSweeper(Sweeper):
         replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
         return [trial for trial in trials if OVERRIDES in trial.user_attrs and trial.number not in replaced]
 
-    def _prepare(self) -> None:
+    def _prepare(self, folder: Path) -> None:
         """Put in order what earlier starts left: trials without all of their settings, and trials that failed."""
         from optuna.trial import TrialState
+
+        from neuro_ssl.points import Point
 
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             if OVERRIDES not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         for trial in self._counted(self.study):
             if trial.state == TrialState.FAIL:
+                Point(folder, trial.number).forget()
                 self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
 
     def _next(self) -> list[Any]:
@@ -188,16 +192,16 @@ class OptunaSweeper(Sweeper):
                 print(f"trial {trial.number}: failed")
 
     def _tell_best(self) -> None:
-        """What was found, and the command that runs it by itself."""
+        """What was found; the sweep's table comes after it."""
         from optuna.trial import TrialState
 
         trials = self._counted(self.study)
         states = (("complete", TrialState.COMPLETE), ("pruned", TrialState.PRUNED), ("failed", TrialState.FAIL))
         counts = ", ".join(f"{n} {name}" for name, state in states if (n := sum(t.state == state for t in trials)))
         print(f"search {self.study_name}: {len(trials)} trials, {counts}")
-        if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        if any(trial.state == TrialState.COMPLETE for trial in trials):
+            best = self.study.best_trial
+            settings = " ".join(best.user_attrs[OVERRIDES])
+            print(f"  best: trial {best.number}, {self.goal[0]} {best.value:.4g}: {settings}")
+        else:
             print("  none came to a score; put right what the errors say, and the same command tries again")
-            return
-        best = self.study.best_trial
-        print(f"  best: trial {best.number}, {self.goal[0]} {best.value:.4g}; its command:")
-        print(f"  {shlex.join(['python', '-m', 'neuro_ssl.train', *self.fixed, *best.user_attrs[OVERRIDES]])}")

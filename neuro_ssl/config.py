@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 import typing
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -24,18 +23,16 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.files import CONF_DIR
-from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
+from neuro_ssl.launching import forget_sweep, sweep_folder, sweep_point, take_gpu
 from neuro_ssl.memory import out_of_memory_told
-from neuro_ssl.points import SWEEP, Point, read_points
-from neuro_ssl.processes import HEAD_START_S, join_tasks_of_submitit, launched_rank, say, tasks_of_submitit
+from neuro_ssl.points import read_points
+from neuro_ssl.processes import HEAD_START_S, join_tasks_of_submitit, launched_rank, say
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -43,11 +40,6 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
-
-# Our launchers and sweepers have the names of those they stand for, and Hydra fills them up from these.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/.*is validated against ConfigStore schema")
-# Default of hydra.launcher.n_jobs.
-OmegaConf.register_new_resolver("points_at_once", lambda: len(visible_gpus()) or -1, replace=True)
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -57,30 +49,6 @@ PREDICTING = {
     "enable_progress_bar": False,  # ours count scans
     "use_distributed_sampler": False,  # Lightning's would pad the last batch
 }
-
-
-_COMMAND = "NEURO_SSL_COMMAND"  # environment variable: the sweep's command line, as JSON
-_GPUS = "NEURO_SSL_GPUS"  # environment variable: CUDA_VISIBLE_DEVICES as the user has it
-
-
-class NotesSweep(Callback):
-    """Hydra's callback by which all processes of a sweep know its folder, its command line and which GPUs to take.
-
-    (They cannot ask Hydra: a sweep over `runs_dir` gives each point a folder of its own, and submitit's processes have
-    another command line, and the first GPUs of the machine.)
-    """
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first point. (Hydra sets its configuration, which names of studies need, for points alone.)"""
-        HydraConfig.instance().set_config(config)
-        os.environ[SWEEP] = str(Path(config.hydra.sweep.dir).absolute())
-        os.environ[_COMMAND] = json.dumps(sys.argv)
-        os.environ[_GPUS] = json.dumps(os.environ.get(VISIBLE))
-
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """In the process of a point, before it; and without a sweep."""
-        if _COMMAND in os.environ:
-            sys.argv = json.loads(os.environ[_COMMAND])
 
 
 def entry_point(
@@ -114,7 +82,7 @@ def entry_point(
                 if point:
                     point.note(overrides=point.overrides, status="running", reason=None)
                 _check_top_level(cfg, known)
-                _take_gpu(cfg)
+                take_gpu(cfg)
                 with out_of_memory_told(lambda: _less_at_once(cfg)):
                     score = main(cfg)
                 if point:
@@ -146,16 +114,15 @@ def entry_point(
             nonlocal composed
             composed = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here, whole, and not to Hydra's printer
-            for variable in (SWEEP, SIDE_BY_SIDE, _COMMAND, _GPUS):
-                os.environ.pop(variable, None)
+            forget_sweep()
             try:
                 try:
                     configured()
                 finally:
-                    if (sweep := os.environ.get(SWEEP)) and after_sweep:
-                        after_sweep(Path(sweep))
+                    if (sweep := sweep_folder()) and after_sweep:
+                        after_sweep(sweep)
                 if sweep:
-                    _tell_failures(Path(sweep), shown=bool(after_sweep))
+                    _tell_failures(sweep, shown=bool(after_sweep))
             except Exception as error:
                 ours = composed and not isinstance(error, HydraException | InputError)
                 if ours or "debug=true" in map(str.lower, sys.argv):
@@ -266,32 +233,6 @@ def build(node: dict[str, Any] | None, **supplied: Any) -> Any:
 def choices() -> dict[str, str]:
     """Which option of each configuration group was chosen, such as {"task": "sex"}."""
     return dict(HydraConfig.get().runtime.choices)
-
-
-def is_sweep() -> bool:
-    """Whether this is one point of a multirun (`-m`)."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def sweep_point() -> Point | None:
-    """The point of a sweep that this is; None outside sweeps."""
-    if not is_sweep():
-        return None
-    hydra = HydraConfig.get()
-    return Point(Path(os.environ.get(SWEEP, hydra.sweep.dir)), hydra.job.num, list(hydra.overrides.task))
-
-
-def _take_gpu(cfg: DictConfig) -> None:
-    """A GPU of its own for a point that runs beside others and may want one."""
-    if OmegaConf.select(cfg, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
-        return
-    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and tasks_of_submitit() == 1:
-        os.environ.pop(VISIBLE, None)  # submitit lists the machine's first ones, or none
-        if (listed := json.loads(os.environ.get(_GPUS, "null"))) is not None:
-            os.environ[VISIBLE] = listed
-        claim_gpu()
-    elif SIDE_BY_SIDE in os.environ:
-        claim_gpu(int(os.environ[SIDE_BY_SIDE]))
 
 
 def overridden(key: str) -> bool:

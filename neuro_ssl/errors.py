@@ -11,12 +11,13 @@ class Interrupted(SystemExit):
     """A signal asked the command to stop, and it has: no failure, and nothing that a sweep goes on after.
 
     Args:
-        message: how it stands, in one line; empty on processes that leave the telling to the first one.
+        message: how it stands, in one line; empty on processes that leave it to the first one, also to be the one that
+            fails: launchers kill the others of a run when one does.
         signum: the signal; the exit status is 128 more, as shells have it.
     """
 
     def __init__(self, message: str, signum: int) -> None:
-        super().__init__(128 + signum)
+        super().__init__(128 + signum if message else 0)
         self.message, self.signum = message, signal.Signals(signum)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import PREDICTING, build, check_components, choices, compose, entry_point, is_sweep, plain
+from neuro_ssl.config import PREDICTING, build, check_components, choices, compose, entry_point, plain
 from neuro_ssl.errors import InputError
+from neuro_ssl.launching import is_sweep
 from neuro_ssl.schemas import EvaluateConfig
 
 # What the evaluation itself sets for each training, so that `train` must not.

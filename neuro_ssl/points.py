@@ -59,6 +59,10 @@ class Point:
         with appearing(self._file) as temporary:
             temporary.write_text(json.dumps(before | changes), encoding="utf-8")
 
+    def forget(self) -> None:
+        """Another point takes its place."""
+        self._file.unlink(missing_ok=True)
+
 
 def read_points(sweep: Path) -> list[Point]:
     """The points that began, in their order; none if the folder is not a sweep's.

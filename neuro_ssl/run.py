@@ -23,6 +23,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ import yaml
 
 from neuro_ssl.environment import command_line, environment
 from neuro_ssl.errors import InputError
-from neuro_ssl.files import appearing, held
+from neuro_ssl.files import LEFTOVER, appearing, held
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
@@ -218,12 +219,20 @@ class RunDirectory:
     def begin(self, record: dict[str, Any], resume_from: Path | None) -> None:
         """Make the folder and note what is about to run; on a restart, cut the history back to the checkpoint.
 
+        What a killed process left half written goes, and a damaged checkpoint, so that it never becomes the one that
+        is kept beside the next.
+
         Raises:
             InputError: the folder cannot be written.
         """
         times = {"started": _now(), "duration_s": None}
         before = {key: value for key, value in self.record.items() if key in (*times, "test_opened")}
         self._write({"name": self.path.name, "status": "running", **times, **record, **before})
+        for file in (*self.path.glob(".*"), *self.checkpoints.glob(".*")):
+            if LEFTOVER.fullmatch(file.name):
+                file.unlink()
+        if resume_from and resume_from.name == "previous.ckpt":
+            (self.checkpoints / "last.ckpt").unlink(missing_ok=True)
         self._rewind_metrics(resume_from)
 
     def note(self, **entries: Any) -> None:
@@ -241,7 +250,11 @@ class RunDirectory:
         if not file.exists():
             return
         step = torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"] if resume_from else 0
-        metrics = pd.read_csv(file, dtype=str, keep_default_na=False)
+        whole = file.read_text().rpartition("\n")[0]  # without a line that a full disk or a kill cut short
+        if not whole:
+            file.unlink()
+            return
+        metrics = pd.read_csv(StringIO(whole), dtype=str, keep_default_na=False)
         _write_text(file, metrics[metrics["step"].astype(int) < step].to_csv(index=False))
 
     def prune(self) -> None:

@@ -7,8 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from neuro_ssl.config import choices, is_sweep, overridden
+from neuro_ssl.config import choices, overridden
 from neuro_ssl.errors import InputError
+from neuro_ssl.launching import is_sweep
 
 # What tunes a model. All else compares: seeds, folds, datasets, weights, label fractions, recipes, …
 TUNING = {

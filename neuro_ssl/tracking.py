@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from neuro_ssl.errors import InputError
 from neuro_ssl.processes import say
 
 
@@ -46,7 +48,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row a metric."""
+        """Append one row a metric.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         epoch = metrics.get("epoch")
         rows = [
             [None if epoch is None else int(epoch), step, name, f"{value:.9g}"]
@@ -54,22 +60,69 @@ class MetricsCSV(Logger):
             if name != "epoch"
         ]
         new = not self.file.exists()
-        with self.file.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["epoch", "step", "metric", "value"])
-            writer.writerows(rows)
+        try:
+            with self.file.open("a", newline="") as stream:
+                writer = csv.writer(stream)
+                if new:
+                    writer.writerow(["epoch", "step", "metric", "value"])
+                writer.writerows(rows)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.file}: {error.strerror}; make room there, then the same command goes on from the "
+                "last checkpoint"
+            ) from error
+
+
+INIT_S, FINISH_S = 30.0, 60.0  # that W&B's server has to answer at a start, and to take the rest at the end
 
 
 class _Wandb(WandbLogger):
-    """Keeps pictures of scans off the server, and out of what may be synced to it later, unless told otherwise."""
+    """Keeps pictures of scans off the server, and out of what may be synced to it later, unless told otherwise.
+
+    Attributes:
+        images: whether it was told so.
+        may_go_offline: what to do where the server does not answer at the start; else that is an error.
+    """
 
     images = False
+    may_go_offline = False
 
     def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
         """Add pictures, or leave them where they are: in the run directory."""
         if self.images:
             super().log_image(key, images, step, **kwargs)
+
+    @property
+    def experiment(self) -> Any:
+        """W&B's run, begun when it is first asked for.
+
+        Raises:
+            InputError: the server does not answer, or refuses the key.
+        """
+        import wandb
+
+        folder = Path(self._wandb_init["dir"]) / "wandb"
+        before = set(folder.glob("run-*"))
+        try:
+            return super().experiment
+        except wandb.errors.CommError as error:
+            why = str(error).splitlines()[-1].removeprefix("while retrying: ")
+            if not self.may_go_offline:
+                raise InputError(
+                    f"logger.wandb.mode=online: W&B can't be reached ({why}); see to network and key, or set "
+                    "logger.wandb.mode=offline"
+                ) from error
+            wandb.teardown()  # which else keeps the run's name in use
+            for begun in set(folder.glob("run-*")) - before:
+                shutil.rmtree(begun)
+            self.go_offline(f"can't be reached ({why}), and this run is tracked offline")
+            return super().experiment
+
+    def go_offline(self, why: str = "is offline") -> None:
+        """Write to the run directory alone, and say so."""
+        self._offline = True
+        self._wandb_init["settings"].mode = "offline"
+        say(f"W&B {why}; to publish this run later: wandb sync {self._wandb_init['dir']}/wandb/offline-run-*")
 
 
 def wandb_logger(
@@ -81,31 +134,36 @@ def wandb_logger(
 ) -> WandbLogger:
     """Weights & Biases; without an account it works offline, and asks nothing.
 
+    A server that does not answer within half a minute of the start is given up, for this start. One that is lost
+    meanwhile neither stops nor slows a training: what it did not get lies in the run directory's `wandb` folder.
+
     Args:
         directory: the run directory; the tracker's files go to its `wandb` folder.
         name: of the run.
         project: on the dashboard.
-        mode: `online`, `offline`, or `auto`: online when a key is configured.
+        mode: `online`: a server that can't be reached is an error; `offline`; or `auto`: online when a key is
+            configured and the server answers.
         images: take pictures of scans too. Data-use agreements commonly forbid that they leave the machine.
     """
     os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
 
-    if mode == "auto":
-        has_key = wandb.login(prompt=False, verify=False)
-        mode = "online" if has_key and os.environ.get("WANDB_MODE", "online") == "online" else "offline"
+    if wandb.run is not None:  # of a point of a sweep that failed
+        wandb.run.finish(exit_code=1)
     logger = _Wandb(
         project=project,
         name=name,
         id=name,
         resume="allow",
         save_dir=directory,
-        offline=mode == "offline",
-        settings=wandb.Settings(mode=mode, console="off"),
+        settings=wandb.Settings(
+            mode="online", console="off", init_timeout=INIT_S, finish_timeout=FINISH_S, finish_timeout_raises=True
+        ),
     )
-    logger.images = images
-    if mode == "offline":
-        say(f"W&B is offline; to publish this run later: wandb sync {directory}/wandb/offline-run-*")
+    logger.images, logger.may_go_offline = images, mode == "auto"
+    has_key = mode == "auto" and wandb.login(prompt=False, verify=False)
+    if mode == "offline" or (mode == "auto" and not (has_key and os.environ.get("WANDB_MODE", "online") == "online")):
+        logger.go_offline()
     return logger
 
 
@@ -121,9 +179,13 @@ def replay_history(loggers: list[Logger], directory: Path) -> None:
         directory: the run directory, its history already cut back to the checkpoint.
     """
     for logger in loggers:
-        if not isinstance(logger, WandbLogger) or not logger._offline:
+        if not isinstance(logger, WandbLogger):
             continue
-        for folder in directory.glob("wandb/offline-run-*"):
+        of_before = list(directory.glob("wandb/offline-run-*"))
+        _ = logger.experiment  # which may show that it is to be offline
+        if not logger._offline or list(directory.glob("wandb/run-*")):  # the server has what was before
+            continue
+        for folder in of_before:
             shutil.rmtree(folder)
         if (file := directory / "metrics.csv").exists():
             history = pd.read_csv(file)
@@ -134,6 +196,19 @@ def replay_history(loggers: list[Logger], directory: Path) -> None:
 
 
 def finish_tracking() -> None:
-    """Close the tracker's run, so that the next run of the same process gets one of its own."""
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()
+    """Close the tracker's run, so that the next run of the same process gets one of its own.
+
+    Warns:
+        UserWarning: the server did not take all of it in time.
+    """
+    if "wandb" not in sys.modules or (run := sys.modules["wandb"].run) is None:
+        return
+    folder = Path(run.dir).parent
+    try:
+        run.finish()
+    except TimeoutError:
+        warnings.warn(
+            f"W&B's server did not take all of the run within {FINISH_S:g} s; to publish the rest later: wandb sync "
+            f"{folder}",
+            stacklevel=2,
+        )

@@ -6,8 +6,10 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain, sweep_point
+from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain
 from neuro_ssl.errors import InputError, Pruned
+from neuro_ssl.faults import end_with_launcher, faults_told
+from neuro_ssl.launching import sweep_point
 from neuro_ssl.processes import say
 from neuro_ssl.schemas import TrainConfig, check_train
 from neuro_ssl.signals import stops_on_signals
@@ -35,6 +37,7 @@ SUPPLIED = {
 def main(cfg: TrainConfig) -> float | None:
     """Run one training, go on with one, or show one's results; for sweepers, return its best validation score."""
     check_components(cfg, SUPPLIED, optional=["views"])
+    end_with_launcher()
 
     import lightning.pytorch as L
     from hydra.utils import get_class
@@ -127,7 +130,7 @@ def main(cfg: TrainConfig) -> float | None:
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
-    with run.locked(trainer.is_global_zero):
+    with faults_told(trainer), run.locked(trainer.is_global_zero):
         resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
             run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)

@@ -15,8 +15,9 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
-from neuro_ssl.config import build, choices, is_sweep
+from neuro_ssl.config import build, choices
 from neuro_ssl.errors import InputError
+from neuro_ssl.launching import is_sweep
 from neuro_ssl.processes import tasks_of_srun, tasks_of_submitit
 
 

@@ -42,3 +42,8 @@ class Progress(ProgressBar):
         if self.bar is not None:
             self.bar.refresh()
             self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """What is said of it begins a line of its own."""
+        if self.bar is not None:
+            self.bar.close()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neuro_ssl.data.store import VolumeStore, decode_volume
+from neuro_ssl.data.store import VolumeStore, decode_volume, volume_bytes
 from neuro_ssl.distributed import gather_objects
 from neuro_ssl.errors import InputError
 
@@ -82,7 +82,7 @@ class RamCache:
             volume: as that row names it.
 
         Raises:
-            InputError: the file is damaged, or another than when the cache was made.
+            InputError: the file is damaged, cannot be read, or is another than when the cache was made.
         """
         slot = int(self.slot[row])
         if slot < 0:
@@ -91,7 +91,7 @@ class RamCache:
         checksum = slice(slot * _CHECKSUM, (slot + 1) * _CHECKSUM)
         content = self.memory[place]
         if self.memory[checksum] != _crc(content):
-            content = (self.store.path / volume).read_bytes()
+            content = volume_bytes(self.store.path / volume)
             if len(content) != place.stop - place.start:
                 raise InputError(f"{self.store.path / volume} was replaced during training; start the command again")
             self.memory[place] = content

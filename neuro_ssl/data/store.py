@@ -184,13 +184,13 @@ class VolumeStore:
             (z, y, x) of `grid.shape`.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the file is damaged, or cannot be read.
         """
         file = self.path / volume
         try:
             array: npt.NDArray[np.float16] = open_volume(file)[...]
         except RuntimeError as error:  # a header that is whole, and content that is not
-            raise InputError(_damaged(file, error)) from error
+            raise InputError(_problem(file, error)) from error
         return array
 
 
@@ -198,12 +198,24 @@ def open_volume(file: Path) -> Any:
     """The blosc2 array in a file, still compressed; its metadata are `schunk.vlmeta["neuro_ssl"]`.
 
     Raises:
-        InputError: not such a file, or a damaged one.
+        InputError: not such a file, a damaged one, or none that can be read.
     """
     try:  # one thread: the loading processes are the parallelism, and threads do not survive a fork
         return blosc2.open(str(file), mode="r", dparams=blosc2.DParams(nthreads=1))
     except (RuntimeError, OSError) as error:
-        raise InputError(_damaged(file, error)) from error
+        raise InputError(_problem(file, error)) from error
+
+
+def volume_bytes(file: Path) -> bytes:
+    """What a volume's file holds, compressed.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(_unreadable(file, error)) from error
 
 
 def decode_volume(content: bytes, file: Path) -> npt.NDArray[np.float16]:
@@ -240,6 +252,24 @@ def read_failures(store: str | Path) -> pd.DataFrame:
 def volume_hash(volume: npt.NDArray[np.float16]) -> str:
     """Hash of the voxels, whatever the compression: 8 ms for 150×192×192."""
     return hashlib.sha256(np.ascontiguousarray(volume).data).hexdigest()[:16]
+
+
+def _problem(file: Path, error: Exception) -> str:
+    """Damaged, or not to be read, of which blosc2 does not always tell."""
+    try:
+        with file.open("rb") as stream:
+            while stream.read(2**20):
+                pass
+    except OSError as refused:
+        return _unreadable(file, refused)
+    return _damaged(file, error)
+
+
+def _unreadable(file: Path, error: OSError) -> str:
+    return (
+        f"{file}: cannot be read ({error.strerror}); see that its disk or network folder is there, or make it again by "
+        "the preprocess command; then give the same command again"
+    )
 
 
 def _damaged(file: Path, error: Exception) -> str:

@@ -25,6 +25,7 @@ CASES = [
     ("train", ["trainer.max_epochs='3'"], r"trainer\.max_epochs='3'", "integer"),
     ("train", ["micro_batch_size=many"], "got many", "a number of scans, auto, or null"),
     ("train", ["task=sex", "micro_batch_size=auto"], "micro_batch_size is for pretraining", "smaller batch_size"),
+    ("train", ["task=sex", "objective=representation/rankme"], "objective=representation/rankme is for", "to null"),
     ("train", ["optimizer.algorithm=sgdd"], r"optimizer\.algorithm='sgdd'", "'adamw'"),
     ("train", ["trainer.precision=17"], r"trainer\.precision", "32"),
     ("train", ["task.temperature=warm"], r"task\.temperature='warm'", "number"),

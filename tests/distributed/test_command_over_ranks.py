@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from tests.conftest import run_command
-from tests.distributed.commands import run_killed
+from tests.distributed.started_by_torchrun import run_killed
 from tests.evaluating.conftest import SPLITS, make_cohort
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def torchrun(commands, folder, n_processes, n_nodes=1):
         agents = [[*meeting, f"--node-rank={node}"] for node in range(n_nodes)]
     started = [
         subprocess.Popen(
-            [*launcher, *agent, "-m", "tests.distributed.commands", file],
+            [*launcher, *agent, "-m", "tests.distributed.started_by_torchrun", file],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

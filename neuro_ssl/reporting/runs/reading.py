@@ -26,6 +26,7 @@ FILES = {
     "pretraining": ("metrics.csv", "views.npz"),
     "downstream": ("metrics.csv", "results.json", "predictions.parquet"),
 }
+UNFINISHED = {"running": "still running, or interrupted", "pruned": "pruned by a search"}
 NOT_OPENED = "the test split stayed closed"
 METRIC_COLUMNS = ["epoch", "step", "metric", "value"]
 PREDICTION_COLUMNS = ["scan_id", "subject_id", "split", "target", "prediction"]
@@ -142,8 +143,8 @@ def _read_run(path: Path) -> Sequence[Run | Unfinished]:
     facts = _parsed(path / "run.yaml", lambda file: yaml.safe_load(file.read_text()))
     if not isinstance(facts, dict):
         raise InputError(f"{path / 'run.yaml'}: not a mapping; delete the run and train it again")
-    if facts.get("status") == "running":
-        return [Unfinished(str(facts.get("name", path.name)), path, "still running, or interrupted")]
+    if why := UNFINISHED.get(str(facts.get("status"))):
+        return [Unfinished(str(facts.get("name", path.name)), path, why)]
     info = _validated(path / "run.yaml", RunInfo, facts)
     if info.stage == "downstream" and facts.get("test_opened") == []:
         return [Unfinished(info.name, path, NOT_OPENED, info.command)]
