@@ -4,6 +4,7 @@ Group norm, since PyTorch synchronises batch norm on GPUs alone (`test_on_gpus`)
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -142,13 +143,16 @@ def test_torchrun_makes_the_same(of, one, cohort, evaluated, tmp_path, n_nodes, 
     commands.append(("train", None, [*of("simclr_pretrain", tmp_path / "sharded"), "strategy=fsdp", *several]))
     begun = [*of("simclr_pretrain", tmp_path / "begun"), "checkpoint_minutes=0"]
     run_killed(3, "train", *begun, "strategy=cpu")
+    shutil.copytree(tmp_path / "begun", tmp_path / "then sharded")
     commands.append(("train", None, [*begun, "strategy=ddp", *several]))
+    sharded = of("simclr_pretrain", tmp_path / "then sharded")
+    commands.append(("train", None, [*sharded, "strategy=fsdp", *several]))
     commands.append(("evaluate", None, [*evaluation_of(cohort, one, tmp_path / "evaluated"), "strategy=ddp", *several]))
     outputs = torchrun(commands, tmp_path, n_processes, n_nodes)
 
     for recipe in RECIPES:
         assert_equal_runs(only_run(tmp_path / recipe), only_run(one / recipe))
-    for again in ("sharded", "begun"):
+    for again in ("sharded", "begun", "then sharded"):
         assert_equal_runs(only_run(tmp_path / again), only_run(one / "simclr_pretrain"))
     for name in ("scores.csv", "comparisons.csv"):
         ours, theirs = (
@@ -156,8 +160,8 @@ def test_torchrun_makes_the_same(of, one, cohort, evaluated, tmp_path, n_nodes, 
         )
         pd.testing.assert_frame_equal(pd.read_csv(ours), pd.read_csv(theirs), atol=1e-4, rtol=1e-4)
     said = "".join(outputs)
-    assert said.count(f"finished: {tmp_path}") == len(RECIPES) + 3, said
-    assert said.count("going on from its last checkpoint") == 1
+    assert said.count(f"finished: {tmp_path}") == len(RECIPES) + 4, said
+    assert said.count("going on from its last checkpoint") == 2
     assert "warning" not in said.lower(), said
 
 
