@@ -26,6 +26,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import held
 from neuro_ssl.points import read_points
 from neuro_ssl.reporting.runs.reading import read_directories
+from neuro_ssl.run import RunDirectory
 from neuro_ssl.studies import read_space
 
 RATE = "optimizer.learning_rate"
@@ -441,3 +442,13 @@ def test_all_processes_of_a_trial_are_pruned_after_the_same_epoch(pretraining, t
         if point.status == "pruned":
             state = torch.load(point.run / "checkpoints" / "last.ckpt", weights_only=True)
             assert state["epoch"] == len(study_in(tmp_path, PRETRAININGS).trials[point.number].intermediate_values)
+
+
+def test_weights_are_scored_by_the_last_epoch_s_measurement_alone(tmp_path):
+    (tmp_path / "run.yaml").write_text("status: finished")
+    metrics = "epoch,step,metric,value\n8,90,m,1\n9,99,m,2\n9,99,train/loss,5\n"
+    (tmp_path / "metrics.csv").write_text(metrics)
+    assert RunDirectory(tmp_path).validation_score("m") == 2
+    (tmp_path / "metrics.csv").write_text(metrics.replace("9,99,m,2\n", ""))
+    with pytest.raises(InputError, match="ended without measuring m; delete it"):
+        RunDirectory(tmp_path).validation_score("m")
