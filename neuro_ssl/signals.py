@@ -80,27 +80,36 @@ def stops_on_signals(more_to_come: Callable[[], object]) -> Callable[[Callable[.
     def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def listening(*args: Any) -> Any:
-            global _listener
-            if threading.current_thread() is not threading.main_thread():  # which alone may listen
-                return main(*args)
-            _listener = listener = _Listener()
-            try:
-                result = main(*args)
-                if listener.received and more_to_come():
-                    raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
-                return result
-            except Interrupted as stop:
-                if stop.message:
-                    print(stop.message, flush=True)
-                _hand_on(stop.signum, listener)
-                raise
-            finally:
-                _listener = None
-                listener.restore()
+            return _listen(main, more_to_come, *args)
 
         return listening
 
     return decorate
+
+
+def _listen(main: Callable[..., Any], more_to_come: Callable[[], object], *args: Any) -> Any:
+    """Call a command's main function while signals are listened to.
+
+    (Launchers send the decorated function to other processes as a copy, which has this module's variables as copies
+    too; a function of the module itself they find there.)
+    """
+    global _listener
+    if threading.current_thread() is not threading.main_thread():  # which alone may listen
+        return main(*args)
+    _listener = listener = _Listener()
+    try:
+        result = main(*args)
+        if listener.received and more_to_come():
+            raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
+        return result
+    except Interrupted as stop:
+        if stop.message:
+            print(stop.message, flush=True)
+        _hand_on(stop.signum, listener)
+        raise
+    finally:
+        _listener = None
+        listener.restore()
 
 
 def stopped(signum: int, how: str) -> str:
