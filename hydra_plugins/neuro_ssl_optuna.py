@@ -130,9 +130,13 @@ class OptunaSweeper(Sweeper):
     @staticmethod
     def _counted(study: Any) -> list[Any]:
         """The trials that make up the study: all that got settings, a second try in place of its first."""
+        from optuna.trial import TrialState
+
         trials = study.get_trials(deepcopy=False)
-        replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
-        return [trial for trial in trials if OVERRIDES in trial.user_attrs and trial.number not in replaced]
+        begun = [trial for trial in trials if OVERRIDES in trial.user_attrs]
+        to_come = [trial for trial in trials if trial.state == TrialState.WAITING]
+        replaced = {trial.user_attrs.get(AGAIN) for trial in begun + to_come}
+        return [trial for trial in begun if trial.number not in replaced]
 
     def _prepare(self, folder: Path) -> None:
         """Put in order what earlier starts left: trials without all of their settings, and trials that failed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from neuro_ssl.gpus import points_side_by_side
 from neuro_ssl.processes import launched_rank
 
 # Lightning's advice that doesn't apply: loaders are sized by the user, tiny data sets are meant.
@@ -27,11 +28,13 @@ def progress_bar(*, beside_others: bool = False, **settings: Any) -> "tqdm[Any]"
     """A tqdm bar that redraws itself in a terminal, and in a log file writes a line every half minute.
 
     Args:
-        beside_others: other processes show theirs in the same terminal, so that it writes lines there too.
+        beside_others: other processes show theirs in the same terminal, so that it writes lines there too. (Points of
+            a sweep that run side by side always do.)
         settings: tqdm's.
     """
+    beside_others = beside_others or points_side_by_side() > 1
     if beside_others:
-        settings["bar_format"] = "{desc}: {n_fmt} of {total_fmt} in {elapsed}, {rate_fmt}, {remaining} left\n"
+        settings["bar_format"] = "{desc}: {n_fmt} of {total_fmt} in {elapsed}, {rate_fmt}, {remaining} left{postfix}\n"
     redraws = sys.stderr.isatty() and not beside_others
     return tqdm(mininterval=0.1 if redraws else 30, dynamic_ncols=True, **settings)
 

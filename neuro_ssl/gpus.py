@@ -20,6 +20,11 @@ SIDE_BY_SIDE = "NEURO_SSL_SIDE_BY_SIDE"  # environment variable: how many proces
 _claimed: FileLock | None = None  # for the life of the process
 
 
+def points_side_by_side() -> int:
+    """How many points of a sweep run on this machine at once, by this sweep's launcher; 1 outside sweeps."""
+    return int(os.environ.get(SIDE_BY_SIDE, 1))
+
+
 def visible_gpus() -> list[str]:
     """The entries of CUDA_VISIBLE_DEVICES (indices, or UUIDs of GPUs and MIG instances), else the indices of all GPUs.
 

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, visible_gpus
+from neuro_ssl.gpus import SIDE_BY_SIDE, VISIBLE, claim_gpu, points_side_by_side, visible_gpus
 from neuro_ssl.points import SWEEP, Point
 from neuro_ssl.processes import tasks_of_submitit
 
@@ -89,4 +89,4 @@ def take_gpu(cfg: DictConfig) -> None:
             os.environ[VISIBLE] = listed
         claim_gpu()
     elif SIDE_BY_SIDE in os.environ:
-        claim_gpu(int(os.environ[SIDE_BY_SIDE]))
+        claim_gpu(points_side_by_side())

@@ -18,8 +18,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
     from lightning.pytorch.utilities.memory import is_oom_error
 
-    # Lightning knows the allocators' messages, but neither every torch.OutOfMemoryError nor what cuBLAS and cuDNN say.
-    return isinstance(error, torch.OutOfMemoryError) or is_oom_error(error) or "_STATUS_ALLOC_FAILED" in str(error)
+    # Lightning knows the allocators' messages; these are of cuBLAS, cuDNN and (without more words) oneDNN.
+    words = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or is_oom_error(error)
+        or (
+            isinstance(error, RuntimeError)
+            and ("_STATUS_ALLOC_FAILED" in words or words == "could not create a primitive")
+        )
+    )
 
 
 @contextmanager
@@ -49,16 +57,24 @@ def _let_go(error: BaseException) -> None:
     garbage_collection_cuda()
 
 
+def total_bytes(device: "torch.device") -> int:
+    """A device's memory; with the CPU the machine's, or what the process is allowed of it (`ulimit -v`)."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total if limit == resource.RLIM_INFINITY else min(limit, total)
+
+
 def device_with_memory(device: "torch.device") -> str:
     """What to call a device in a message, with its memory and, where other programs use it, how much is free."""
     import torch
 
+    name, total = ("the CPU" if device.type == "cpu" else str(device)), total_bytes(device)
+    of_others = ""
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
+        name, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
         of_others = f", {free / 1e9:.0f} GB of them free" if free < 0.9 * total else ""
-        return f"{torch.cuda.get_device_name(device)} ({total / 1e9:.0f} GB{of_others})"
-    if device.type != "cpu":
-        return str(device)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return f"the CPU ({(total if limit == resource.RLIM_INFINITY else min(limit, total)) / 1e9:.0f} GB)"
+    return f"{name} ({total / 1e9:.0f} GB{of_others})"

@@ -114,8 +114,7 @@ def main(cfg: TrainConfig) -> float | None:
     if pretraining:
         watching += [callbacks.ViewExamples(run.path), callbacks.Reconstructions(run.path)]
         watching.append(representation := callbacks.Representation(cfg.representation_every_epochs))
-        if cfg.objective:
-            representation.check_objective(cfg.objective, datamodule)
+        representation.check_objective(cfg.objective, datamodule)
         watching += [callbacks.MicroBatchSize(run)] if auto else []
     if cfg.early_stopping_patience is not None:
         watching.append(callbacks.EarlyStopping(cfg.early_stopping_patience, **task.best))

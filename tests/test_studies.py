@@ -26,6 +26,7 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import held
 from neuro_ssl.points import read_points
 from neuro_ssl.reporting.runs.reading import read_directories
+from neuro_ssl.run import RunDirectory
 from neuro_ssl.studies import read_space
 
 RATE = "optimizer.learning_rate"
@@ -209,12 +210,16 @@ def test_what_failed_gets_another_try(searches, command, tmp_path, monkeypatch, 
     out, err = capsys.readouterr()
     assert "none came to a score; put right what the errors say" in out
     assert "error: 2 of 2 points of the sweep failed" in err
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(optuna.Trial, "set_user_attr", killed)  # before the second try has begun
+        command(*arguments)
     command(*arguments)
     trials = study_in(tmp_path, PROBES).trials
-    assert [trial.state for trial in trials] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
-    assert [trial.params for trial in trials[:2]] == [trial.params for trial in trials[2:]]
+    assert [trial.state for trial in trials] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 2
+    assert [trial.params for trial in trials[3:]] == [trials[1].params, trials[0].params]
     points = read_points(tmp_path / ".sweeps" / PROBES)
-    assert [(point.number, point.status) for point in points] == [(2, "finished"), (3, "finished")]
+    assert [(point.number, point.status) for point in points] == [(3, "finished"), (4, "finished")]
+    assert "search linear_probe-brain_age: 2 trials, 2 complete" in capsys.readouterr().out
 
 
 def test_a_search_with_other_settings_is_another_one(searched, searches, command, capsys):
@@ -378,7 +383,7 @@ def run_as_process(arguments):
     return subprocess.Popen(command, start_new_session=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.slow  # a minute and a half
+@pytest.mark.slow  # a minute
 def test_killed_at_a_random_moment_it_ends_as_if_undisturbed(searches, command, tmp_path):
     """What an undisturbed search comes to: ten trials, the same ones."""
     undisturbed, killed_at = tmp_path / "undisturbed", tmp_path / "killed"
@@ -411,7 +416,7 @@ def test_killed_at_a_random_moment_it_ends_as_if_undisturbed(searches, command, 
         assert record_of(killed_at / run.name)["validation"] == record_of(run)["validation"]
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.slow  # a minute
 def test_trials_side_by_side(searches, tmp_path):
     n_jobs = ["hydra.sweeper.n_jobs=2", "hydra.launcher.n_jobs=2"]
     arguments = [*searches(tmp_path, 5), "early_stopping_patience=2", "hydra/launcher=joblib", *n_jobs]
@@ -425,7 +430,7 @@ def test_trials_side_by_side(searches, tmp_path):
     assert all(second.datetime_start < first.datetime_complete for first, second in pairs)
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.slow  # a minute and a half
 def test_all_processes_of_a_trial_are_pruned_after_the_same_epoch(pretraining, tmp_path):
     arguments = [
         *("-m", *pretraining, f"runs_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"),
@@ -441,3 +446,13 @@ def test_all_processes_of_a_trial_are_pruned_after_the_same_epoch(pretraining, t
         if point.status == "pruned":
             state = torch.load(point.run / "checkpoints" / "last.ckpt", weights_only=True)
             assert state["epoch"] == len(study_in(tmp_path, PRETRAININGS).trials[point.number].intermediate_values)
+
+
+def test_weights_are_scored_by_the_last_epoch_s_measurement_alone(tmp_path):
+    (tmp_path / "run.yaml").write_text("status: finished")
+    metrics = "epoch,step,metric,value\n8,90,m,1\n9,99,m,2\n9,99,train/loss,5\n"
+    (tmp_path / "metrics.csv").write_text(metrics)
+    assert RunDirectory(tmp_path).validation_score("m") == 2
+    (tmp_path / "metrics.csv").write_text(metrics.replace("9,99,m,2\n", ""))
+    with pytest.raises(InputError, match="ended without measuring m; delete it"):
+        RunDirectory(tmp_path).validation_score("m")

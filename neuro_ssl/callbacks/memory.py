@@ -28,13 +28,13 @@ from neuro_ssl.data.samplers import Draw
 from neuro_ssl.distributed import alone, gather_objects
 from neuro_ssl.encoders.recompute import unchanged_buffers
 from neuro_ssl.errors import InputError
-from neuro_ssl.memory import device_with_memory, is_out_of_memory
+from neuro_ssl.memory import device_with_memory, is_out_of_memory, total_bytes
 from neuro_ssl.run import RunDirectory
 from neuro_ssl.tasks.gradient_cache import normalises_over_batch
 from neuro_ssl.tasks.pretraining import Pretraining
 from neuro_ssl.tasks.supervised import SupervisedTask
 
-MARGIN = 20  # a GPU's memory by this stays free: for fragments, other kernels' workspaces, other processes' embeddings
+MARGIN = 20  # a device's memory by this stays free: for fragments, kernels' workspaces, other processes' embeddings
 
 
 class MicroBatchSize(L.Callback):
@@ -72,6 +72,11 @@ class MicroBatchSize(L.Callback):
                 f"micro_batch_size=auto: under {type(trainer.strategy).__name__} no process can try what it holds "
                 "without the others; give a number"
             )
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the number of before a restart, which may come when all is trained."""
+        if self.found and trainer.is_global_zero:
+            self.run.note(micro_batch_size=self.found)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the number, agree on it, and tell it."""
@@ -182,6 +187,4 @@ def _reserved(trainer: L.Trainer, parameters: Sequence[nn.Parameter], device: to
         isinstance(value, Tensor) and value.ndim and value.device == device for s in states for value in s.values()
     )
     n_bytes = sum(parameter.nbytes for parameter in parameters) * (1 if there else 3)
-    if device.type == "cuda":
-        n_bytes += torch.cuda.mem_get_info(device)[1] // MARGIN
-    return torch.empty(n_bytes, dtype=torch.uint8, device=device)
+    return torch.empty(n_bytes + total_bytes(device) // MARGIN, dtype=torch.uint8, device=device)

@@ -43,6 +43,8 @@ def what_would_fit(
         else:
             message += ", nor fewer"
     remedies = ["a coarser grid", "a smaller encoder"]
+    if smaller and not tries_alone(trainer):
+        remedies.insert(0, "a smaller micro_batch_size" if isinstance(task, Pretraining) else "a smaller batch_size")
     if own_encoder and not getattr(task.encoder, "checkpoint_stages", 1):
         remedies.insert(0, "encoder.checkpoint_stages=1")
     if str(trainer.precision) == "32-true":

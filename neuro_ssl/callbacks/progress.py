@@ -1,5 +1,6 @@
 """One progress bar for the whole run: steps done, time left, the last metrics."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -7,6 +8,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from neuro_ssl.console import progress_bar
+from neuro_ssl.gpus import points_side_by_side
 
 
 class Progress(ProgressBar):
@@ -23,7 +25,8 @@ class Progress(ProgressBar):
         """Start where training starts, which after a restart isn't at zero."""
         if trainer.is_global_zero:
             total = int(trainer.estimated_stepping_batches)
-            self.bar = progress_bar(total=total, initial=trainer.global_step, desc="training", unit="step")
+            name = "training" if points_side_by_side() == 1 else Path(trainer.default_root_dir).name
+            self.bar = progress_bar(total=total, initial=trainer.global_step, desc=name, unit="step")
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Move on."""
@@ -40,7 +43,6 @@ class Progress(ProgressBar):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the bar as it ended."""
         if self.bar is not None:
-            self.bar.refresh()
             self.bar.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

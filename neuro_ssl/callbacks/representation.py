@@ -71,16 +71,18 @@ class Representation(L.Callback):
         self.measured: dict[str, float] = {}
         self._started, self._seconds, self._told = 0.0, 0.0, False
 
-    def check_objective(self, objective: str, datamodule: ScanDataModule) -> None:
+    def check_objective(self, objective: str | None, datamodule: ScanDataModule) -> None:
         """Refuse what will not be measured, before any training.
 
         Args:
-            objective: a metric that a search goes by, such as `representation/age_years_ridge_mae`.
+            objective: a metric that a search goes by, such as `representation/age_years_ridge_mae`; None asks for none.
             datamodule: whose scans will be measured.
 
         Raises:
             InputError: nothing is measured, or not this.
         """
+        if objective is None:
+            return
         if not self.every_epochs:
             raise InputError(f"objective={objective} is never measured: set representation_every_epochs, such as to 10")
         train, val = self._scans(datamodule, "train"), self._scans(datamodule, "val")

@@ -3,6 +3,7 @@
 The device that is too small is an encoder that refuses more than so many volumes at once, when gradients are wanted.
 """
 
+import gc
 import re
 
 import pytest
@@ -16,6 +17,14 @@ from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.memory import is_out_of_memory
 
 FORWARD = ResNet3D.forward
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_garbage_collection():
+    """What the libraries hold is looked through once, not after every trial: a third of a second each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

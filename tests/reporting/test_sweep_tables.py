@@ -62,8 +62,8 @@ def test_a_search_ends_with_the_command_that_tests_its_choice(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "MAE" not in shown
     line = shown.partition("To test the best:\n")[2].partition("\n")[0]
-    command = ["-m", "+experiment=from_scratch", "dataset.root=/data/secret/cohort", "optimizer.learning_rate=0.003"]
-    assert shlex.split(line) == ["python", "-m", "neuro_ssl.train", *command, "seed=0,1,2"]
+    command = ["-m", "+experiment=from_scratch", "dataset.root=/data/secret/cohort", "seed=0,1,2"]
+    assert shlex.split(line) == ["python", "-m", "neuro_ssl.train", *command, "optimizer.learning_rate=0.003"]
 
     single = {rate: tuple(values[:1] for values in both) for rate, both in SCORES.items()}
     conclude(write_sweep(tmp_path / "single", tested=False, scores=single))
@@ -101,16 +101,37 @@ def test_pretraining_without_a_score_ends_with_its_second_stage(tmp_path, capsys
     assert shlex.split(line)[3:] == probes
 
 
-def test_weights_of_a_sweep_are_told_apart_by_its_settings(tmp_path, capsys):
-    for number, temperature in enumerate((0.1, 0.5)):
-        weights = tmp_path / f"simclr_pretrain-{number}"
+def write_probes(folder, pretrained):
+    """A sweep of probes, whose validation loss falls with each of these settings of pretraining."""
+    for number, config in enumerate(pretrained):
+        weights = folder / f"simclr_pretrain-{number}"
         weights.mkdir()
-        (weights / "run.yaml").write_text(yaml.safe_dump({"config": {"task": {"temperature": temperature}}}))
-        run = write_run(tmp_path / f"probe-{number}", 0.5 - number / 10, None, 0)
-        Point(tmp_path / "s", number, [f"weights={weights}"]).note(status="finished", run=run)
+        (weights / "run.yaml").write_text(yaml.safe_dump({"config": config}))
+        run = write_run(folder / f"probe-{number}", 0.5 - number / 10, None, 0)
+        Point(folder / "s", number, [f"weights={weights}", "open_test=false"]).note(status="finished", run=run)
+
+
+def test_weights_of_a_sweep_are_told_apart_by_its_settings_and_its_seeds_fold(tmp_path, capsys):
+    settings = [{"seed": seed, "task": {"temperature": t}} for t in (0.1, 0.5) for seed in (0, 1)]
+    write_probes(tmp_path, settings)
     conclude(tmp_path / "s")
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.split()[:3] == ["*", "simclr_pretrain-1", "(temperature=0.5)"] for line in lines)
+    shown = capsys.readouterr().out
+    heading, *rows = (line.split() for line in shown.splitlines() if line.startswith("  ") and "python" not in line)
+    assert heading == ["best", "weights:", "task.temperature", "seeds", "validation"]
+    assert rows == [["*", "0.5", "2", "0.25"], ["0.1", "2", "0.45"]]
+    best = ",".join(str(tmp_path / f"simclr_pretrain-{i}") for i in (2, 3))
+    assert f"\n  python -m neuro_ssl.train -m weights={best}\n" in shown
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [[{"seed": 0}, {"seed": 0}], [{"encoder": dict.fromkeys("abcd", 1)}, {"encoder": dict.fromkeys("abcd", 2)}]],
+    ids=["nothing that differs", "too much that differs"],
+)
+def test_else_weights_have_their_names(tmp_path, capsys, settings):
+    write_probes(tmp_path, settings)
+    conclude(tmp_path / "s")
+    assert ["*", "simclr_pretrain-1", "1", "0.4"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 def test_tasks_and_metrics_are_not_ranked_with_each_other(tmp_path):

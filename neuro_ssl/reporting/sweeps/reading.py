@@ -13,11 +13,15 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
 from neuro_ssl.points import Point, read_points
-from neuro_ssl.reporting.runs.differences import MISSING
+from neuro_ssl.reporting.runs.differences import MISSING, differences
 from neuro_ssl.reporting.runs.records import Interval
 from neuro_ssl.run import RunDirectory
+from neuro_ssl.run_names import ELSEWHERE
 
-REPLICATES = ("seed", "label_seed", "split.fold", "split.repeat")  # settings that are folded
+PRETRAINED = "weights: "
+# Settings that are folded; the last is of the pretraining whose weights a point starts from.
+REPLICATES = ("seed", "label_seed", "split.fold", "split.repeat", f"{PRETRAINED}seed")
+MOST_TOLD = 3  # settings by which weights are told apart; of more, such as other encoders have, by their names
 Status = Literal["finished", "failed", "pruned", "not finished"]
 
 
@@ -35,14 +39,15 @@ class Outcome:
 
     Attributes:
         point: as the sweep recorded it.
-        settings: its overrides by key, without what puts them on the command line: `+`, `++`, `~`.
+        settings: its overrides by key, without what puts them on the command line: `+`, `++`, `~`. In place of
+            `weights`, where all are runs, the settings in which these differ, such as `weights: task.temperature`.
         status: a run that came to its end later, by another sweep or by itself, is finished.
         record: what `run.yaml` holds; empty if there is none.
         test: None unless it was opened for one target.
     """
 
     point: Point
-    settings: Mapping[str, str]
+    settings: dict[str, str]
     status: Status
     record: Mapping[str, Any]
     test: Test | None
@@ -119,7 +124,8 @@ def read_sweep(folder: Path) -> Sweep:
         InputError: a file is damaged.
     """
     outcomes = (_outcome(point) for point in read_points(folder))
-    return Sweep(folder, list({tuple(sorted(one.settings.items())): one for one in outcomes}.values()))
+    last = {tuple(sorted(one.settings.items())): one for one in outcomes}
+    return Sweep(folder, _told_apart(list(last.values())))
 
 
 def all_sweeps(folders: Sequence[Path]) -> list[Sweep]:
@@ -132,6 +138,21 @@ def all_sweeps(folders: Sequence[Path]) -> list[Sweep]:
             latest.pop(key, None)
             latest[key] = sweep
     return list(latest.values())
+
+
+def _told_apart(outcomes: list[Outcome]) -> list[Outcome]:
+    """With weights as `settings` has them, unless that doesn't tell one from another, or is too much to tell."""
+    paths = list(dict.fromkeys(one.settings["weights"] for one in outcomes if "weights" in one.settings))
+    records = [RunDirectory(Path(path)).record for path in paths]
+    differing = differences([record.get("config", {}) for record in records])
+    told = {key: texts for key, texts in differing.items() if key.split(".")[0] not in ELSEWHERE}
+    apart = [{f"{PRETRAINED}{key}": texts[i] for key, texts in told.items()} for i in range(len(paths))]
+    if not all(records) or len({*told, "seed"}) > MOST_TOLD + 1 or any(apart.count(one) > 1 for one in apart):
+        return outcomes
+    of_path = dict(zip(paths, apart, strict=True))
+    for one in outcomes:
+        one.settings.update(of_path.get(one.settings.pop("weights", ""), {}))
+    return outcomes
 
 
 def _outcome(point: Point) -> Outcome:

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.representation import better
 from neuro_ssl.evaluation.scores import over_replicates
-from neuro_ssl.reporting.runs.differences import differences
 from neuro_ssl.reporting.runs.tables import UNDEFINED
-from neuro_ssl.reporting.sweeps.reading import REPLICATES, Outcome, Sweep
-from neuro_ssl.run_names import ELSEWHERE
+from neuro_ssl.reporting.sweeps.reading import Outcome, Sweep
 
 PLACES = ("dataset", "grid", "data_dir", "runs_dir", "logger", "strategy", "num_workers")  # what two stages share
 
@@ -138,37 +134,22 @@ def next_commands(table: Table) -> list[tuple[str, str]]:
         return [("To compare the weights, by validation:", _command([*(["-m"] if "," in weights else []), *probes]))]
     if not table.closed:
         return []
-    chosen = table.rows[0].outcomes
-    given = [override for override in chosen[0].point.overrides if not override.startswith("open_test=")]
-    varied = [key for key in REPLICATES if len({outcome.settings.get(key) for outcome in chosen}) > 1]
-    kept = [override for override in given if override.lstrip("+").split("=")[0] not in varied]
-    values = {key: list(dict.fromkeys(outcome.settings[key] for outcome in chosen)) for key in varied}
-    again = [*(["-m"] if varied else []), *kept, *(f"{key}={','.join(values[key])}" for key in varied)]
-    return [("To test the best:" if table.best else "To test it:", _command(again))]
+    chosen = [_given(outcome) for outcome in table.rows[0].outcomes]
+    values = {key: list(dict.fromkeys(given[key] for given in chosen)) for key in chosen[0]}
+    again = [f"{key}={','.join(texts)}" for key, texts in values.items() if key != "open_test"]
+    several = any(len(texts) > 1 for texts in values.values())
+    return [("To test the best:" if table.best else "To test it:", _command([*(["-m"] if several else []), *again]))]
+
+
+def _given(outcome: Outcome) -> dict[str, str]:
+    """A point's overrides by key, with the `+` that puts some on the command line."""
+    pairs = (override.partition("=") for override in outcome.point.overrides)
+    return {key: value for key, _, value in pairs}
 
 
 def shown_values(sweep: Sweep, rows: Sequence[Row]) -> list[list[str]]:
-    """Of each row its settings as people read them: of paths the name, of numbers four digits, of weights what differs.
-
-    Pretrained weights of one sweep are told apart by that sweep's settings.
-    """
-    columns = [[row.setting[i] for row in rows] for i in range(len(sweep.differing))]
-    shown = [
-        _weights(column) if key == "weights" else [_short(value) for value in column]
-        for key, column in zip(sweep.differing, columns, strict=True)
-    ]
-    return [list(cells) for cells in zip(*shown, strict=True)] if shown else [[] for _ in rows]
-
-
-def _weights(values: Sequence[str]) -> list[str]:
-    records = [Path(value) / "run.yaml" for value in values]
-    configs = [yaml.safe_load(file.read_text(encoding="utf-8"))["config"] if file.is_file() else {} for file in records]
-    differing = {key: texts for key, texts in differences(configs).items() if key.split(".")[0] not in ELSEWHERE}
-    labels = []
-    for i, value in enumerate(values):
-        told = ", ".join(f"{key.rpartition('.')[2]}={texts[i]}" for key, texts in differing.items())
-        labels.append(f"{_short(value)} ({told})" if told and all(configs) else _short(value))
-    return labels
+    """Of each row its settings as people read them: of paths the name, of numbers four digits."""
+    return [[_short(value) for value in row.setting] for row in rows]
 
 
 def _short(value: str) -> str:
