@@ -2,11 +2,15 @@
 
 Differs: where a process is killed, as the system does for want of memory, joblib ends all others and the sweep. Here
 the points that were at work are started once more after the others, one at a time; one that is killed then, too, has
-failed, and the sweep goes on. No more processes are started than there are points.
+failed, and the sweep goes on. No more processes are started than there are points. Where the first process is gone, the
+others save their state and end; joblib's would go on for as long as their points last.
 """
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +58,15 @@ class JoblibLauncher(Launcher):
         os.environ[SIDE_BY_SIDE] = str(n_jobs)
         shared = self.hydra_context, self.config, self.task_function, Singleton.get_state()
 
+        first = os.getpid()
+
         def executed(number: int) -> tuple[int, JobReturn]:
-            return number, execute_job(initial_job_idx + number, job_overrides[number], *shared)
+            _watch(first)
+            try:
+                return number, execute_job(initial_job_idx + number, job_overrides[number], *shared)
+            finally:
+                if first not in (os.getpid(), os.getppid()):
+                    os._exit(1)  # nobody is there to give it another point
 
         returned: dict[int, JobReturn] = {}
 
@@ -97,3 +108,17 @@ class JoblibLauncher(Launcher):
     @property
     def _sweep(self) -> Path:
         return Path(os.environ.get(SWEEP, self.config.hydra.sweep.dir))
+
+
+def _watch(first: int) -> None:
+    """Have this process told to stop, as `neuro_ssl.signals` does, when the first one is gone."""
+    name = "watches the first process"
+    if os.getpid() == first or name in (thread.name for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name=name, daemon=True).start()

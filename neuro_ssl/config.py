@@ -32,7 +32,7 @@ from neuro_ssl.files import CONF_DIR
 from neuro_ssl.launching import forget_sweep, sweep_folder, sweep_point, take_gpu
 from neuro_ssl.memory import out_of_memory_told
 from neuro_ssl.points import read_points
-from neuro_ssl.processes import join_tasks_of_submitit, launched_rank, say
+from neuro_ssl.processes import HEAD_START_S, join_tasks_of_submitit, launched_rank, say
 from neuro_ssl.schemas import SCHEMAS
 
 # Where the system refuses a file, and the program is not to blame.
@@ -40,8 +40,6 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
 }
-
-_HEAD_START = 5.0  # seconds in which the first process tells of an error before the others do
 
 # Arguments of a trainer that only predicts, not for users to choose.
 PREDICTING = {
@@ -143,7 +141,7 @@ def _tell(error: Exception) -> None:
     It ends with it, whereupon its launcher ends the others, which wait for that; else they have met something else.
     """
     if rank := launched_rank():
-        time.sleep(_HEAD_START)
+        time.sleep(HEAD_START_S)
         print(f"error in process {rank}: {_explained(error)}", file=sys.stderr)
     else:
         print(f"error: {_explained(error)}", file=sys.stderr)

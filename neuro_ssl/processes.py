@@ -2,6 +2,8 @@
 
 import os
 
+HEAD_START_S = 5.0  # that the first process has to end, before others end: launchers kill the rest when one fails
+
 
 def tasks_of_srun() -> int:
     """How many processes SLURM's srun started with this one; 1 without it.

@@ -47,6 +47,8 @@ def run_name(task: str, config: dict[str, Any], data: dict[str, str], weights: s
 def that_matter(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that a run is named after, data and weights aside."""
     settings = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    if settings["trainer"].get("sync_batchnorm"):  # with it, several devices compute what one does, which has no need
+        settings["trainer"] = {**settings["trainer"], "sync_batchnorm": False}
     kept: dict[str, Any] = _that_matter(
         {key: _that_matter(value, ELSEWHERE_IN.get(key, ())) for key, value in settings.items()}
     )

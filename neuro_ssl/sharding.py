@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -78,17 +78,34 @@ class FullyShardedStrategy(ModelParallelStrategy):
         names = itertools.chain.from_iterable(group["params"] for group in state["param_groups"])
         return _renamed(state, {name: number for number, name in enumerate(names)})
 
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Before: else loaders are made before it is known where in an epoch to go on."""
+        return False
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """By `load_optimizer_state_dict`."""
+        return True
+
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, written by however many processes and by whatever strategy, and take this one's share."""
-        checkpoint: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=True)
-        set_model_state_dict(self._module, checkpoint["state_dict"], options=WHOLE)
-        if self._module.trainer.state.fn == TrainerFn.FITTING:
-            name_of = {parameter: name for name, parameter in self._module.named_parameters()}
-            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-                parameters = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
-                named = _renamed(state, {number: name_of[p] for number, p in enumerate(parameters)})
-                set_optimizer_state_dict(self._module, optimizer, named, options=WHOLE)
-        return checkpoint
+        """Read a checkpoint, written by however many processes and by whatever strategy."""
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """All weights, or where the module is sharded already, this process's share."""
+        if isinstance(self.lightning_module, FSDPModule):
+            set_model_state_dict(self._module, checkpoint["state_dict"], options=WHOLE)
+        else:
+            self._module.load_state_dict(checkpoint["state_dict"], strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """This process's share of a state that numbers parameters as an optimiser of one process does."""
+        name_of = {parameter: name for name, parameter in self._module.named_parameters()}
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
+            named = _renamed(state, {number: name_of[p] for number, p in enumerate(parameters)})
+            set_optimizer_state_dict(self._module, optimizer, named, options=WHOLE)
 
     @property
     def _module(self) -> Any:

@@ -33,7 +33,7 @@ from types import FrameType
 from typing import Any
 
 from neuro_ssl.errors import Interrupted
-from neuro_ssl.processes import launched_rank
+from neuro_ssl.processes import HEAD_START_S, launched_rank
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 AGAIN_S = 5.0  # SIGTERM this long after the first is meant as a second one; a launcher may pass on what SLURM sent too
@@ -80,27 +80,32 @@ def stops_on_signals(more_to_come: Callable[[], object]) -> Callable[[Callable[.
     def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def listening(*args: Any) -> Any:
-            global _listener
-            if threading.current_thread() is not threading.main_thread():  # which alone may listen
-                return main(*args)
-            _listener = listener = _Listener()
-            try:
-                result = main(*args)
-                if listener.received and more_to_come():
-                    raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
-                return result
-            except Interrupted as stop:
-                if stop.message:
-                    print(stop.message, flush=True)
-                _hand_on(stop.signum, listener)
-                raise
-            finally:
-                _listener = None
-                listener.restore()
+            return _listened_to(main, more_to_come, *args)
 
         return listening
 
     return decorate
+
+
+def _listened_to(main: Callable[..., Any], more_to_come: Callable[[], object], *args: Any) -> Any:
+    """What it returns. (Launchers of sweeps pickle `listening` by value, with a copy of this module's globals.)"""
+    global _listener
+    if threading.current_thread() is not threading.main_thread():  # which alone may listen
+        return main(*args)
+    _listener = listener = _Listener()
+    try:
+        result = main(*args)
+        if listener.received and more_to_come():
+            raise Interrupted(stopped(listener.received, "after this point of the sweep"), listener.received)
+        return result
+    except Interrupted as stop:
+        if stop.message:
+            print(stop.message, flush=True)
+        _hand_on(stop.signum, listener)
+        raise
+    finally:
+        _listener = None
+        listener.restore()
 
 
 def stopped(signum: int, how: str) -> str:
@@ -134,8 +139,11 @@ def _hand_on(signum: signal.Signals, listener: _Listener) -> None:
     if callable(before):
         before(signum, None)
         return
+    if launched_rank() > 0:
+        time.sleep(HEAD_START_S)  # srun may kill the first process as soon as another has ended
+        return
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None or signum == signal.SIGTERM or launched_rank() > 0:
+    if job is None or signum == signal.SIGTERM:
         return
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

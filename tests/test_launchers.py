@@ -1,8 +1,8 @@
 """Sweeps in processes of their own, by real commands: joblib, submitit; killed as a whole, and process by process."""
 
-import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,22 +18,23 @@ from neuro_ssl.points import read_points
 
 pytestmark = pytest.mark.slow
 
-# A training transform that notes the process's GPU, and as often as it is told kills its process.
+# A training transform that notes the process's GPU, and as often as it is told sends its process a signal.
 DEADLY = """
 import os, signal
 from pathlib import Path
 from monai.transforms import Transform
 
 class Deadly(Transform):
-    def __init__(self, folder: str, times: int):
-        self.folder, self.times = Path(folder), times
+    def __init__(self, folder: str, times: int, signal: int = signal.SIGKILL):
+        self.folder, self.times, self.signal, self.calls = Path(folder), times, signal, 0
 
     def __call__(self, volume):
         (self.folder / f"gpu-{os.getpid()}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
         deaths = len(list(self.folder.glob(f"death-{self.times}-*")))
-        if deaths < self.times:
+        self.calls += 1
+        if deaths < self.times and self.calls > 10:  # in the second epoch, of three
             (self.folder / f"death-{self.times}-{deaths}").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
         return volume
 """
 
@@ -58,7 +59,7 @@ def sweep(random_scans, tmp_path):
     return start
 
 
-def ended(process, timeout=300):
+def ended(process, timeout=120):
     """Exit status, and what it printed; whatever happens, nothing of it is left."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -116,6 +117,33 @@ def test_a_killed_sweep_is_done_when_it_is_given_again_bit_for_bit(sweep, tmp_pa
             assert torch.equal(tensor, weights[1]["state_dict"][name]), name
 
 
+def test_the_processes_of_a_sweep_whose_first_one_ends_save_their_state_and_end(sweep, tmp_path):
+    runs = tmp_path / "runs"
+    long = ["trainer.max_epochs=5000", "early_stopping_patience=null", "checkpoint_minutes=60", "strategy=cpu"]
+    process = sweep("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *long, f"runs_dir={runs}")
+    try:
+        until = time.monotonic() + 120
+        while len(list(runs.glob("*/checkpoints/best.ckpt"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(timeout=10)
+        until = time.monotonic() + 60
+        while alive(process.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not alive(process.pid)
+    finally:
+        kill(process)
+    assert not any(record_of(run)["status"] == "finished" for run in runs.glob("from_scratch-*"))
+    assert len(list(runs.glob("*/checkpoints/last.ckpt"))) == 2
+
+
+def alive(group):
+    with suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
+
+
 def test_a_process_that_is_killed_takes_no_other_point_along_and_each_has_a_gpu_of_its_own(sweep, tmp_path):
     runs = f"runs_dir={tmp_path / 'runs'}"
     deadly = [f"dataset.transform={{_target_: deadly.Deadly, folder: '{tmp_path}', times: 0}}"]
@@ -161,18 +189,32 @@ for task in 0 1; do
 done
 echo "Submitted batch job 123"
 """
-SRUN = '#!/bin/bash\nwhile [[ $1 == --* ]]; do [[ $1 == --output || $1 == --error ]] && shift; shift; done\nexec "$@"\n'
+SRUN = """#!/bin/bash
+out=/dev/stdout err=/dev/stderr
+while [[ $1 == --* ]]; do
+  case $1 in --output) out=$2; shift;; --error) err=$2; shift;; esac
+  shift
+done
+name() { local path=${1//%A/123}; path=${path//%a/$SLURM_ARRAY_TASK_ID}; echo "${path//%t/0}"; }
+exec "$@" >> "$(name "$out")" 2>> "$(name "$err")"
+"""
+SCONTROL = """#!/bin/bash
+echo "$*" >> {folder}/scontrol.log
+SLURM_RESTART_COUNT=1 bash {folder}/job.sh >> {folder}/job.log 2>&1 &
+"""
 SACCT = "#!/bin/bash\necho 'JobID|State|NodeList'\nfor task in 0 1; do echo \"123_$task|RUNNING|node\"; done\n"
 
 
-def test_slurm_gets_an_array_of_jobs(sweep, tmp_path):
-    """Of stand-ins for SLURM's commands; each job really runs."""
+def test_slurm_gets_an_array_of_jobs_and_starts_one_again_whose_time_is_up(sweep, tmp_path):
+    """With stand-ins for SLURM's commands. Each job really runs; one is told, as SLURM tells it, that it has to end."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scancel": "#!/bin/bash\n"}.items():
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "scontrol": SCONTROL}.items():
         (tools / name).write_text(text.replace("{folder}", str(tmp_path)))
         (tools / name).chmod(0o755)
-    arguments = ["seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "strategy=cpu"]
+    arguments = [f"dataset.transform={{_target_: deadly.Deadly, folder: '{tmp_path}', times: 0, signal: 12}}"]
+    arguments += ["dataset.transform.times=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
+    arguments += ["strategy=cpu"]
     arguments += ["hydra.launcher.timeout_min=30", f"runs_dir={tmp_path / 'runs'}"]
     status, out, err = ended(sweep(*arguments, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}"))
     assert status == 0, f"{err}\n{(tmp_path / 'job.log').read_text()}"
@@ -184,5 +226,7 @@ def test_slurm_gets_an_array_of_jobs(sweep, tmp_path):
     assert {key: flags.get(key) for key in expected} == expected
     (folder,) = (tmp_path / "runs" / ".sweeps").iterdir()
     assert [point.status for point in read_points(folder)] == ["finished", "finished"]
-    records = [record_of(run) for run in (tmp_path / "runs").glob("from_scratch-*")]
-    assert json.dumps(sorted(record["seed"] for record in records)) == "[0, 1]"
+    assert (tmp_path / "scontrol.log").read_text().split() == ["requeue", "123_1"]
+    (log,) = folder.glob(".submitit/*/123_1_0_log.out")
+    assert re.search(r"stopped by SIGUSR2 after step \d+ with its state saved", log.read_text())
+    assert "going on from its last checkpoint" in log.read_text()

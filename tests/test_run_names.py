@@ -21,6 +21,10 @@ PAPERS = {"cohort": "ixi", "metric": "auroc", "fine_tuned": 0.991}
         ({}, {"early_stopping_patience": None}),
         ({}, {"optimizer": {"layer_decay": 1.0}}),
         ({"split": SITE}, {"split": SITE | {"tested": "all"}}),
+        (
+            {"trainer": {"sync_batchnorm": False}},
+            {"trainer": {"sync_batchnorm": True, "strategy": "ddp", "devices": 4}},
+        ),
         ({"task": SEX}, {"task": SEX | {"reference": PAPERS}}),
         ({"task": {"targets": {"sex": SEX}}}, {"task": {"targets": {"sex": SEX | {"reference": PAPERS}}}}),
     ],

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from neuro_ssl.config import plain
 from neuro_ssl.encoders.resnet3d import ResNet3D
 from neuro_ssl.errors import InputError
+from neuro_ssl.processes import HEAD_START_S
 from neuro_ssl.trainer import Srun, build_trainer
 from tests.test_configs import composed
 
@@ -131,3 +133,17 @@ def test_a_sweep_over_devices_is_refused_with_the_remedy(trainer, environment, l
 )
 def test_a_sweep_whose_points_have_their_own_processes_is_not(trainer, environment, launcher):
     assert trainer(environment, *POINT, f"hydra/launcher={launcher}").world_size == 2
+
+
+@pytest.mark.parametrize(
+    ("rank", "told"), [("0", "error: weights=/nowhere"), ("1", "error in process 1: weights=/now")]
+)
+def test_an_error_says_which_process_met_it_and_the_first_one_comes_first(rank, told, command, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit):
+        command("embed", "weights=/nowhere", "dataset=csv", "dataset.cohort=none", "strategy=cpu")
+    captured = capsys.readouterr()
+    assert captured.err.startswith(told)
+    assert waited == [HEAD_START_S] * int(rank)
