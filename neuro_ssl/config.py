@@ -28,6 +28,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from neuro_ssl.console import plain_warnings
 from neuro_ssl.errors import InputError, Pruned
+from neuro_ssl.faults import as_raised
 from neuro_ssl.files import CONF_DIR
 from neuro_ssl.launching import forget_sweep, sweep_folder, sweep_point, take_gpu
 from neuro_ssl.memory import out_of_memory_told
@@ -178,7 +179,7 @@ def _refused(error: Exception) -> bool:
 def _explained(error: Exception) -> str:
     """What to tell the user; of Hydra's and OmegaConf's paragraphs, what is not meant for programmers, in one line."""
     if isinstance(error, InputError):
-        return str(error)
+        return as_raised(error)
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         files = " → ".join(str(file) for file in (error.filename, error.filename2) if file)
         return (

@@ -34,7 +34,12 @@ _GONE = re.compile(
 )
 _KILLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: (\w[\w ]*)")
 _FULL_SHM = re.compile(r"Bus error|shared memory|unable to (write to|open) file </torch_|unable to mmap")
-_FROM_WORKER = "Caught InputError in DataLoader worker process"
+
+
+def as_raised(error: InputError) -> str:
+    """Its message; a loading process sends it on within its traceback."""
+    text = str(error)
+    return text.rpartition("InputError: ")[2].strip() if text.startswith("Caught InputError in DataLoader") else text
 
 
 @contextmanager
@@ -50,8 +55,8 @@ def faults_told(trainer: Any) -> Iterator[None]:
     log.setLevel(logging.INFO)
     try:
         yield
-    except (RuntimeError, InputError, OSError) as error:
-        told = _of_loading(error) or _of_others(error, trainer)
+    except RuntimeError as error:
+        told = _of_loading(error) or _of_other(error, trainer)
         if told is None:
             raise
         raise InputError(told) from error
@@ -61,10 +66,8 @@ def faults_told(trainer: Any) -> Iterator[None]:
 
 
 def _of_loading(error: Exception) -> str | None:
-    """What is wrong with a loading process, or what it found to be wrong."""
+    """How a loading process ended."""
     text = str(error)
-    if isinstance(error, InputError):
-        return text.rpartition("InputError: ")[2].strip() if text.startswith(_FROM_WORKER) else None
     if "DataLoader worker" not in text and "/torch_" not in text:
         return None
     text += str(error.__cause__ or "")
@@ -83,9 +86,9 @@ def _of_loading(error: Exception) -> str | None:
     return None
 
 
-def _of_others(error: Exception, trainer: Any) -> str | None:
+def _of_other(error: Exception, trainer: Any) -> str | None:
     """Which other process is gone."""
-    if isinstance(error, InputError) or not _GONE.search(str(error)):
+    if trainer.world_size == 1 or not _GONE.search(str(error)):
         return None
     lost = "another process of this run is gone: what it said is above, and if that is nothing, the system ended it"
     for _ in range(20):  # which may take a moment to be known

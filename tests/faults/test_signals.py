@@ -3,32 +3,24 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 
+import cloudpickle
+import psutil
 import pytest
 import yaml
 
-from neuro_ssl.callbacks import Progress
+from neuro_ssl import signals
 from neuro_ssl.run import RunDirectory
+from tests.distributed.commands import Running, last_checkpoint, steps_of
+from tests.faults.disturbance import at_step, options
 from tests.test_resume import assert_equal_runs, only_run
 
 
 @pytest.fixture
 def arguments(random_scans):
-    def of(recipe, runs, *more):
-        return [
-            f"+experiment={recipe}",
-            *("dataset=csv", "dataset.cohort=c", "grid=16mm", f"data_dir={random_scans.path.parents[2]}"),
-            *("strategy=cpu", "batch_size=3", "encoder.width=8", "num_workers=0", "logger=csv", f"runs_dir={runs}"),
-            *("trainer.max_epochs=3", "checkpoint_minutes=60", *more),
-        ]
-
-    return of
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Uninterrupted runs by recipe, each made once."""
-    return {}, tmp_path_factory.mktemp("whole")
+    return lambda recipe, runs, *more: options(recipe, runs, random_scans.path.parents[2], *more)
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +38,7 @@ def handlers():
 
 def send_at(monkeypatch, hook, step, signum):
     """Send this process a signal in a callback's hook when so many optimiser steps are done."""
-    original, sent = getattr(Progress, hook), []
-
-    def hooked(self, trainer, *args, **kwargs):
-        original(self, trainer, *args, **kwargs)
-        if trainer.global_step == step and not sent:
-            sent.append(True)
-            os.kill(os.getpid(), signum)
-
-    monkeypatch.setattr(Progress, hook, hooked)
+    at_step(monkeypatch, step, lambda trainer: os.kill(os.getpid(), signum), hook)
 
 
 @pytest.fixture
@@ -77,7 +61,7 @@ MOMENTS = [  # three batches an epoch
     ("on_validation_batch_start", 6),
     ("on_train_epoch_end", 6),
 ]
-FAST = [("simclr_pretrain", MOMENTS[2]), ("from_scratch", MOMENTS[4])]
+FAST = [("simclr_pretrain", MOMENTS[2])]
 
 
 @pytest.mark.parametrize(
@@ -89,12 +73,9 @@ FAST = [("simclr_pretrain", MOMENTS[2]), ("from_scratch", MOMENTS[4])]
     ],
 )
 def test_stops_with_its_state_saved_and_goes_on(
-    recipe, moment, arguments, whole, tmp_path, command, monkeypatch, capsys
+    recipe, moment, arguments, undisturbed, tmp_path, command, monkeypatch, capsys
 ):
-    runs, folder = whole
-    if recipe not in runs:
-        command("train", *arguments(recipe, folder / recipe))
-        runs[recipe] = only_run(folder / recipe)
+    whole = undisturbed(recipe)
     capsys.readouterr()
     with monkeypatch.context() as patch:
         send_at(patch, *moment, signal.SIGUSR1)
@@ -110,7 +91,7 @@ def test_stops_with_its_state_saved_and_goes_on(
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert yaml.safe_load((run / "run.yaml").read_text())["status"] == "running"
     command("train", *arguments(recipe, tmp_path))
-    assert_equal_runs(run, runs[recipe])
+    assert_equal_runs(run, whole)
 
 
 def test_before_training_it_ends_at_once(arguments, tmp_path, command, monkeypatch, capsys):
@@ -129,6 +110,7 @@ def test_before_training_it_ends_at_once(arguments, tmp_path, command, monkeypat
     assert not (only_run(tmp_path) / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_when_all_is_trained_the_test_split_stays_closed(arguments, tmp_path, command, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         send_at(patch, "on_train_batch_start", 8, signal.SIGTERM)
@@ -158,7 +140,10 @@ def test_an_open_test_split_is_scored_before_the_end(arguments, tmp_path, comman
 
 @pytest.mark.parametrize(
     ("signum", "array", "job"),
-    [(signal.SIGUSR1, {}, "123"), (signal.SIGUSR2, {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "4"}, "77_4")],
+    [
+        pytest.param(signal.SIGUSR1, {}, "123", marks=pytest.mark.slow),
+        (signal.SIGUSR2, {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "4"}, "77_4"),
+    ],
 )
 def test_slurm_starts_the_job_again(signum, array, job, arguments, tmp_path, command, monkeypatch, scontrol, capsys):
     for name, value in {"SLURM_JOB_ID": "123", **array}.items():
@@ -210,9 +195,86 @@ def test_whoever_listened_before_hears_of_it_once_the_state_is_saved(arguments, 
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_the_point(arguments, tmp_path, command, monkeypatch):
     send_at(monkeypatch, "on_train_batch_start", 1, signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
         command("train", "-m", *arguments("simclr_pretrain", tmp_path), "seed=0,1")
     assert stop.value.code == 128 + signal.SIGTERM
     assert len(list(tmp_path.glob("simclr_pretrain-*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_real_process_and_its_loading_processes(signum, arguments, tmp_path):
+    """SLURM's signals may reach all processes of a job: those that load end with the one that trains, not before."""
+    many = arguments("simclr_pretrain", tmp_path / "runs", "num_workers=2", "trainer.max_epochs=1000")
+    running = Running(None, tmp_path, [*many, "checkpoint_minutes=0.002"])
+    running.wait_for(lambda: last_checkpoint(tmp_path / "runs") is not None)
+    process = psutil.Process(running.process.pid)
+    loading = [child for child in process.children() if child.cmdline() == process.cmdline()]
+    assert len(loading) >= 2
+    for child in loading:
+        child.send_signal(signal.SIGUSR1)
+    before = last_checkpoint(tmp_path / "runs")["global_step"]
+    running.wait_for(lambda: last_checkpoint(tmp_path / "runs")["global_step"] > before + 3)
+    assert all(child.is_running() for child in loading)
+    running.process.send_signal(signum)
+    running.process.wait(60)
+    _, left = psutil.wait_procs(loading, 10)
+    assert not left
+    assert running.process.returncode == 128 + signum, running.text
+    (step,) = steps_of(running.text)
+    assert last_checkpoint(tmp_path / "runs")["global_step"] == step
+    assert "Traceback" not in running.text
+    assert "error" not in running.text
+
+
+@pytest.mark.slow
+def test_a_second_sigterm_ends_it_as_usual(tmp_path):
+    """One that comes within seconds is what a launcher passes on of the same request."""
+    program = (
+        "import os, signal, sys, time\n"
+        "from neuro_ssl import signals\n"
+        "@signals.stops_on_signals(lambda: False)\n"
+        "def main():\n"
+        "    signals.training_begins()\n"
+        "    for pause in (0.5, 6, 0):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(pause)\n"
+        "        print(pause, flush=True)\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout.split() == ["0.5", "6"]
+
+
+@pytest.mark.slow
+def test_submitit_starts_its_job_again(arguments, tmp_path, command):
+    """Its own handler of SIGUSR2 does, once the state is saved."""
+    more = ["trainer.max_epochs=60", "checkpoint_minutes=0.002"]
+    command("train", *arguments("simclr_pretrain", tmp_path / "whole", *more))
+    many = ["-m", *arguments("simclr_pretrain", tmp_path / "runs", *more), "hydra/launcher=submitit_local", "seed=0"]
+    running = Running(None, tmp_path, many)
+    running.wait_for(lambda: last_checkpoint(tmp_path / "runs") is not None)
+    below = psutil.Process(running.process.pid).children(recursive=True)
+    (job,) = [child for child in below if "SUBMITIT_LOCAL_JOB_ID" in child.environ()]
+    job.send_signal(signal.SIGUSR2)
+    assert running.process.wait(200) == 0, running.text
+    (log,) = (tmp_path / "runs").glob(".sweeps/*/.submitit/*/*_log.out")
+    assert "stopped by SIGUSR2 after step" in log.read_text()
+    assert "going on from its last checkpoint" in log.read_text()
+    assert_equal_runs(only_run(tmp_path / "runs"), only_run(tmp_path / "whole"))
+
+
+def listens():
+    signals.training_begins()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return signals.received()
+
+
+def test_a_copy_of_the_command_in_another_process_listens_too():
+    """As joblib and submitit send it there."""
+    command = signals.stops_on_signals(lambda: False)(listens)
+    assert cloudpickle.loads(cloudpickle.dumps(command))() == signal.SIGUSR1

@@ -8,10 +8,10 @@ import signal
 import pytest
 import torch
 
-from neuro_ssl.callbacks import Progress, checkpoints
+from neuro_ssl.callbacks import checkpoints
 from neuro_ssl.errors import InputError
 from neuro_ssl.faults import faults_told
-from tests.conftest import run_command
+from tests.faults.disturbance import at_step, options
 from tests.test_resume import assert_equal_runs, only_run
 
 
@@ -22,38 +22,18 @@ def store(random_scans, tmp_path):
     return tmp_path / "data" / random_scans.path.relative_to(random_scans.path.parents[2])
 
 
-def options(runs, data_dir, *more):
-    return [
-        *("+experiment=simclr_pretrain", "dataset=csv", "dataset.cohort=c", "grid=16mm"),
-        *("strategy=cpu", "batch_size=3", "encoder.width=8", "num_workers=0", "logger=csv", f"runs_dir={runs}"),
-        *(f"data_dir={data_dir}", "trainer.max_epochs=3", "checkpoint_minutes=0", *more),
-    ]
+@pytest.fixture
+def arguments(store):
+    def of(runs, *more):
+        return options("simclr_pretrain", runs, store.parents[2], "checkpoint_minutes=0", *more)
+
+    return of
 
 
 @pytest.fixture
-def arguments(store):
-    return lambda runs, *more: options(runs, store.parents[2], *more)
-
-
-@pytest.fixture(scope="module")
-def whole(random_scans, tmp_path_factory):
+def whole(undisturbed):
     """The run that nothing disturbs, in whatever way it loads and how often it saves."""
-    runs = tmp_path_factory.mktemp("whole")
-    run_command("train", *options(runs, random_scans.path.parents[2]))
-    return only_run(runs)
-
-
-def at_step(monkeypatch, step, do, hook="on_train_batch_start"):
-    """Do something in a callback's hook, when so many optimiser steps are done."""
-    original, done = getattr(Progress, hook), []
-
-    def hooked(self, trainer, *args, **kwargs):
-        original(self, trainer, *args, **kwargs)
-        if trainer.global_step == step and not done:
-            done.append(True)
-            do(trainer)
-
-    monkeypatch.setattr(Progress, hook, hooked)
+    return undisturbed("simclr_pretrain")
 
 
 def refused(command, capsys, *arguments):
@@ -105,6 +85,8 @@ def test_a_killed_loading_process(arguments, tmp_path, command, monkeypatch, cap
 
 class Launched:
     """A trainer whose launcher started one process, which ended."""
+
+    world_size = 2
 
     def __init__(self, status):
         process = type("Process", (), {"returncode": status, "poll": lambda self: status})()

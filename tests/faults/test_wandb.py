@@ -8,10 +8,10 @@ import wandb
 import yaml
 
 from neuro_ssl import tracking
-from neuro_ssl.callbacks import Progress
 from neuro_ssl.errors import InputError
+from tests.faults.disturbance import at_step, options
+from tests.faults.wandb_server import WandbServer
 from tests.test_resume import only_run
-from tests.wandb_server import WandbServer
 
 
 @pytest.fixture
@@ -28,11 +28,7 @@ def key(monkeypatch):
 
 @pytest.fixture
 def arguments(random_scans, tmp_path):
-    return [
-        *("+experiment=simclr_pretrain", "dataset=csv", "dataset.cohort=c", "grid=16mm", "num_workers=0"),
-        *("strategy=cpu", "batch_size=3", "encoder.width=8", f"runs_dir={tmp_path}", "trainer.max_epochs=2"),
-        *(f"data_dir={random_scans.path.parents[2]}", "logger=wandb"),
-    ]
+    return [*options("simclr_pretrain", tmp_path, random_scans.path.parents[2]), "logger=wandb"]
 
 
 def test_where_the_server_does_not_answer(key, tmp_path, monkeypatch, capsys):
@@ -83,14 +79,7 @@ def test_a_server_that_vanishes_neither_stops_nor_holds_up(
     monkeypatch.setattr(tracking, "FINISH_S", 3.0)
     server = WandbServer()
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    original = Progress.on_train_batch_end
-
-    def hooked(self, trainer, *args, **kwargs):
-        original(self, trainer, *args, **kwargs)
-        if trainer.global_step == 2:
-            server.off()
-
-    monkeypatch.setattr(Progress, "on_train_batch_end", hooked)
+    at_step(monkeypatch, 2, lambda trainer: server.off())
     start = time.monotonic()
     command("train", *arguments)
     assert time.monotonic() - start < 25
