@@ -21,8 +21,13 @@ from neuro_ssl.processes import tasks_of_submitit
 
 # Our launchers and sweepers have the names of those they stand for, and Hydra fills them up from these.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/.*is validated against ConfigStore schema")
-# Default of hydra.launcher.n_jobs.
-OmegaConf.register_new_resolver("points_at_once", lambda: len(visible_gpus()) or -1, replace=True)
+WANT_GPU = ("auto", "gpu", "cuda")  # values of trainer.accelerator
+# Default of hydra.launcher.n_jobs, by the accelerator: a point a GPU, or a core (-1).
+OmegaConf.register_new_resolver(
+    "points_at_once",
+    lambda accelerator: len(visible_gpus()) or -1 if accelerator in WANT_GPU else -1,
+    replace=True,
+)
 _COMMAND = "NEURO_SSL_COMMAND"  # environment variable: the sweep's command line, as JSON
 _GPUS = "NEURO_SSL_GPUS"  # environment variable: CUDA_VISIBLE_DEVICES as the user has it
 _VARIABLES = (SWEEP, SIDE_BY_SIDE, _COMMAND, _GPUS)
@@ -81,7 +86,7 @@ def take_gpu(cfg: DictConfig) -> None:
     Raises:
         InputError: more points run side by side than there are GPUs.
     """
-    if OmegaConf.select(cfg, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
+    if OmegaConf.select(cfg, "trainer.accelerator") not in WANT_GPU:
         return
     if os.environ.get("SUBMITIT_EXECUTOR") == "local" and tasks_of_submitit() == 1:
         os.environ.pop(VISIBLE, None)  # submitit lists the machine's first ones, or none

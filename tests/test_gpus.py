@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from neuro_ssl import gpus
+from neuro_ssl.config import CONF_DIR
 from neuro_ssl.errors import InputError
 
 CLAIM = """
@@ -75,3 +77,14 @@ def test_what_cuda_would_see(monkeypatch, listed, names):
     assert gpus.visible_gpus() == names
     gpus.claim_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (names[0] if names else listed)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "n_jobs"),
+    [("train", ["strategy=gpu"], 3), ("train", ["strategy=cpu"], -1), ("preprocess", [], -1)],
+)
+def test_a_sweep_runs_as_many_points_at_a_time_as_there_are_gpus_to_use(monkeypatch, name, arguments, n_jobs):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose(name, [*arguments, "hydra/launcher=joblib"], return_hydra_config=True)
+    assert cfg.hydra.launcher.n_jobs == n_jobs

@@ -196,6 +196,7 @@ while [[ $1 == --* ]]; do
   shift
 done
 name() { local path=${1//%A/123}; path=${path//%a/$SLURM_ARRAY_TASK_ID}; echo "${path//%t/0}"; }
+mkdir -p "$(dirname "$(name "$out")")"  # submitit makes it once sbatch has answered
 exec "$@" >> "$(name "$out")" 2>> "$(name "$err")"
 """
 SCONTROL = """#!/bin/bash
