@@ -123,7 +123,7 @@ class OptunaSweeper(Sweeper):
             refuse_other_settings(self.study_name, before, settings)
         else:
             study.set_user_attr("settings", settings)
-        done = f"; {n} of them are on file" if (n := len(self._counted(study))) else ""
+        done = f"; {n} of them began before" if (n := len(self._counted(study))) else ""
         print(f"search {self.study_name}: {self.n_trials} trials by {metric}, the {BETTER[mode]} the better{done}")
         return study
 

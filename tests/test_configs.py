@@ -136,9 +136,14 @@ def test_components_refuse(override, message):
 
 
 def readme_commands():
-    text = (CONF.parent / "README.md").read_text().replace("\\\n", " ")
-    lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
-    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m neuro_ssl.")]
+    """Of our entry points, also those that torchrun starts."""
+    found = []
+    for file in ("README.md", "experiments/cluster/README.md"):
+        text = (CONF.parent / file).read_text().replace("\\\n", " ")
+        lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+        words = [shlex.split(line, comments=True) for line in lines]
+        found += [each[each.index("-m") + 1 :] for each in words if each and each[0] in ("python", "torchrun")]
+    return [each for each in found if each[0].startswith("neuro_ssl.")]
 
 
 @pytest.mark.parametrize("words", readme_commands(), ids=lambda words: " ".join(words)[:60])
@@ -148,7 +153,12 @@ def test_every_command_of_the_readme_composes(words):
         assert importlib.import_module(module).command_line().parse_args(arguments).command == arguments[0]
         return
     first_points = [
-        re.sub(r"^(task|seed|shard|label_fraction|split.fold|optimizer.learning_rate)=([^,]+),.*", r"\1=\2", argument)
+        re.sub(
+            r"^(task|seed|shard|label_fraction|split.fold|optimizer.learning_rate)="
+            r"(?:tag\(log,interval\()?([^,]+),.*",
+            r"\1=\2",
+            argument,
+        )
         for argument in arguments
     ]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):

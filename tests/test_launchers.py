@@ -59,7 +59,7 @@ def sweep(random_scans, tmp_path):
     return start
 
 
-def ended(process, timeout=120):
+def ended(process, timeout=300):
     """Exit status, and what it printed; whatever happens, nothing of it is left."""
     try:
         out, err = process.communicate(timeout=timeout)

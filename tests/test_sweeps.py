@@ -68,6 +68,8 @@ COMPARISONS = [
     ["encoder=resnet18,sfcn", "trainer.max_epochs=3"],
     ["split=kfold", "split.fold=0,1", "label_fraction=0.1,1.0", "label_seed=range(2)"],
     ["task=brain_age", "task.target=age_years,nihss"],
+    ["+sweep=label_efficiency", "+experiment=linear_probe", "seed=0,1"],
+    ["+sweep=[encoders,seeds]", "+experiment=from_scratch", "encoder=resnet18,sfcn"],
 ]
 SEARCHES = [
     (["optimizer.learning_rate=0.01,0.02"], "optimizer.learning_rate"),
@@ -106,6 +108,7 @@ def test_a_recipe_may_name_what_is_swept(reasons, tmp_path):
     (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
     found = reasons("+experiment=mine", "--config-dir", tmp_path)
     assert found == ["a sweep over optimizer.weight_decay is a search"] * 4
+    assert reasons("+experiment=mine", "optimizer.weight_decay=0", "--config-dir", tmp_path) == [None] * 2
 
 
 @pytest.mark.slow
