@@ -24,6 +24,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from neuro_ssl.errors import InputError
+
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # what a checkpoint holds
 STEPS = ("training_step", "validation_step", "predict_step")
 
@@ -44,7 +46,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def setup(self, trainer: L.Trainer) -> None:
-        """Shard the module, once, and make its optimisers."""
+        """Shard the module, once, and make its optimisers.
+
+        Raises:
+            InputError: what PyTorch can't shard: weights laid out channels last, or LARS.
+        """
         module = self._module
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
@@ -52,12 +58,21 @@ class FullyShardedStrategy(ModelParallelStrategy):
             if self._layer_sync:
                 self._layer_sync.apply(module)
             self.model_to_device()
+            if not all(parameter.is_contiguous() for parameter in module.parameters()):
+                raise InputError(
+                    "acceleration.channels_last=true: its layout has no shares; leave it out, or take strategy=ddp"
+                )
             fully_shard(module, mesh=self.device_mesh["data_parallel"])
             for name in STEPS:
                 register_fsdp_forward_method(module, name)
         self.barrier()
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
+            if any(type(optimizer).__name__ == "LARS" for optimizer in self.optimizers):
+                raise InputError(
+                    "optimizer.algorithm=lars: PyTorch can't compute its update on shares of the weights; take "
+                    "another algorithm, or strategy=ddp"
+                )
         self.setup_precision_plugin()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

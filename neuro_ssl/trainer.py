@@ -110,6 +110,7 @@ def _refuse_shared_sweep(environment: ClusterEnvironment | None, n_processes: in
         raise InputError(
             f"a sweep (-m) can't use {n_processes} devices a point in this way: set trainer.devices=1, or let each "
             "point have processes of its own: hydra/launcher=submitit_local "
-            f"hydra.launcher.tasks_per_node={n_processes} hydra.sweeper.max_batch_size=1 (one point after another, for "
-            "all get the same GPUs), or hydra/launcher=submitit_slurm with the same tasks_per_node"
+            f"hydra.launcher.tasks_per_node={n_processes} hydra.launcher.gpus_per_node={n_processes} "
+            "hydra.sweeper.max_batch_size=1 (one point after another, for all get the same GPUs), or "
+            "hydra/launcher=submitit_slurm with strategy=slurm and the same two numbers"
         )

@@ -122,7 +122,7 @@ POINT = ("hydra.mode=MULTIRUN", *TWO)
 )
 def test_a_sweep_over_devices_is_refused_with_the_remedy(trainer, environment, launcher):
     with pytest.raises(
-        InputError, match="submitit_local hydra.launcher.tasks_per_node=2 hydra.sweeper.max_batch_size=1"
+        InputError, match="submitit_local hydra.launcher.tasks_per_node=2 .*hydra.sweeper.max_batch_size=1"
     ):
         trainer(environment, *POINT, f"hydra/launcher={launcher}")
 

@@ -81,9 +81,9 @@ class Checkpoints(L.Callback):
         self._agreement = Agreement()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Within an epoch; after its last batch comes validation, and then the save between epochs."""
+        """Within an epoch, after an optimiser's step; after the last batch comes validation, and then the next save."""
         self._agree(trainer)
-        if not trainer.is_last_batch:
+        if not trainer.is_last_batch and not trainer.fit_loop._should_accumulate():
             self._save_if_due(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:

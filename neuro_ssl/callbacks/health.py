@@ -12,6 +12,7 @@ from neuro_ssl.callbacks.intervals import logging_is_due
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.distributed import gather_rows, world_size
 from neuro_ssl.errors import InputError
+from neuro_ssl.sharding import whole
 
 # An embedding whose directions spread this little, against 1 for random ones, or whose effective rank is this near to
 # 1, tells scans apart no longer. A healthy run stays above both (in experiments/demo: 0.17 and 10 at least).
@@ -80,7 +81,8 @@ class Health(L.Callback):
         """
         last = self._unseen[-1] if self._unseen else None
         self._look()
-        largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], float("inf"))
+        with whole(pl_module):
+            largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], float("inf"))
         if not torch.isfinite(largest):  # weights are the same on all processes
             scans = f" with scans {self._names(last.scan)}" if last else ""
             raise InputError(f"weights are not finite after step {trainer.global_step}{scans}: {REMEDY}")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -84,9 +85,11 @@ class Running:
 
 
 def last_checkpoint(runs):
-    """Where the run stands, or None."""
-    for file in Path(runs).glob("*/checkpoints/last.ckpt"):
-        return torch.load(file, weights_only=True)
+    """Where the run stands, or None; for a moment, the one before is the last one."""
+    for name in ("last", "previous", "last"):
+        for file in Path(runs).glob(f"*/checkpoints/{name}.ckpt"):
+            with suppress(FileNotFoundError):
+                return torch.load(file, weights_only=True)
     return None
 
 

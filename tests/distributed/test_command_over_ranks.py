@@ -27,6 +27,7 @@ RECIPES = {
     "simclr_pretrain": ("encoder.width=8", "encoder.norm=group"),
     "mae_pretrain": ("encoder.width=24", "encoder.n_heads=2", "encoder.n_layers=1", "encoder.patch_size=[5,6,6]"),
     "from_scratch": ("encoder.width=8", "encoder.norm=group", "early_stopping_patience=null"),
+    "linear_probe": ("encoder.width=8", "encoder.norm=group"),
 }
 TIMING = ("throughput/", "representation/seconds", "representation/share_of_time")
 
@@ -137,30 +138,42 @@ def assert_equal_runs(run, expected, within=1e-4):
 
 @pytest.mark.parametrize(("n_nodes", "n_processes"), [(1, 2), (1, 4), (2, 2)])
 def test_torchrun_makes_the_same(of, one, cohort, evaluated, tmp_path, n_nodes, n_processes):
-    """Also of a run that one process began and all go on with, and with `n_nodes` also of sharded weights."""
+    """Whether weights are sharded or not, and of runs that one process began and all go on with."""
     several = (f"trainer.devices={n_processes}", f"trainer.num_nodes={n_nodes}", *CPU)
-    commands = [("train", None, [*of(r, tmp_path / r), "strategy=ddp", *several]) for r in RECIPES]
-    commands.append(("train", None, [*of("simclr_pretrain", tmp_path / "sharded"), "strategy=fsdp", *several]))
+    commands = []
+    for strategy in ("ddp", "fsdp"):
+        for recipe in RECIPES:
+            commands.append(
+                ("train", None, [*of(recipe, tmp_path / strategy / recipe), f"strategy={strategy}", *several])
+            )
     begun = [*of("simclr_pretrain", tmp_path / "begun"), "checkpoint_minutes=0"]
     run_killed(3, "train", *begun, "strategy=cpu")
     shutil.copytree(tmp_path / "begun", tmp_path / "then sharded")
     commands.append(("train", None, [*begun, "strategy=ddp", *several]))
     sharded = of("simclr_pretrain", tmp_path / "then sharded")
     commands.append(("train", None, [*sharded, "strategy=fsdp", *several]))
+    features = [f"weights={only_run(one / 'mae_pretrain')}", "dataset=csv", "dataset.cohort=own", "grid=16mm"]
+    features += [f"data_dir='{cohort}'", "num_workers=0", "part_size=4"]
+    commands.append(("embed", None, [*features, f"output={tmp_path / 'all.parquet'}", "strategy=ddp", *several]))
+    # The last, since the first process alone goes on to the end of it.
     commands.append(("evaluate", None, [*evaluation_of(cohort, one, tmp_path / "evaluated"), "strategy=ddp", *several]))
     outputs = torchrun(commands, tmp_path, n_processes, n_nodes)
 
-    for recipe in RECIPES:
-        assert_equal_runs(only_run(tmp_path / recipe), only_run(one / recipe))
-    for again in ("sharded", "begun", "then sharded"):
+    for strategy in ("ddp", "fsdp"):
+        for recipe in RECIPES:
+            assert_equal_runs(only_run(tmp_path / strategy / recipe), only_run(one / recipe))
+    for again in ("begun", "then sharded"):
         assert_equal_runs(only_run(tmp_path / again), only_run(one / "simclr_pretrain"))
     for name in ("scores.csv", "comparisons.csv"):
         ours, theirs = (
             next(runs.glob(f"evaluation-*/results-*/{name}")) for runs in (tmp_path / "evaluated", evaluated)
         )
         pd.testing.assert_frame_equal(pd.read_csv(ours), pd.read_csv(theirs), atol=1e-4, rtol=1e-4)
+    run_command("embed", *features, f"output={tmp_path / 'one.parquet'}", "strategy=cpu")
+    both = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("all", "one"))
+    pd.testing.assert_frame_equal(*both, atol=1e-4, rtol=1e-4)
     said = "".join(outputs)
-    assert said.count(f"finished: {tmp_path}") == len(RECIPES) + 4, said
+    assert said.count(f"finished: {tmp_path}") == 2 * len(RECIPES) + 3, said
     assert said.count("going on from its last checkpoint") == 2
     assert "warning" not in said.lower(), said
 

@@ -94,6 +94,37 @@ def test_stops_with_its_state_saved_and_goes_on(
     assert_equal_runs(run, whole)
 
 
+@pytest.mark.slow
+def test_between_batches_whose_gradients_are_summed_it_goes_on_to_the_step(
+    arguments, tmp_path, command, monkeypatch, capsys
+):
+    """Three batches an epoch make two steps, of two batches and of one."""
+    more = ["+trainer.accumulate_grad_batches=2"]
+    command("train", *arguments("from_scratch", tmp_path / "whole", *more))
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_start", 2, signal.SIGUSR1)
+        with pytest.raises(SystemExit):
+            command("train", *arguments("from_scratch", tmp_path / "runs", *more))
+    assert "stopped by SIGUSR1 after step 3 with its state saved" in capsys.readouterr().out
+    command("train", *arguments("from_scratch", tmp_path / "runs", *more))
+    assert_equal_runs(only_run(tmp_path / "runs"), only_run(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_long_validation_is_left(arguments, undisturbed, tmp_path, command, monkeypatch, capsys):
+    expected = undisturbed("from_scratch")
+    with monkeypatch.context() as patch:
+        patch.setattr("neuro_ssl.callbacks.checkpoints.VALIDATES_ON_S", 0)
+        send_at(patch, "on_validation_batch_start", 6, signal.SIGUSR1)
+        with pytest.raises(SystemExit) as stop:
+            command("train", *arguments("from_scratch", tmp_path))
+    assert stop.value.code == 128 + signal.SIGUSR1
+    told = "after step 6 in the validation; the same command goes on from the last checkpoint"
+    assert told in capsys.readouterr().out
+    command("train", *arguments("from_scratch", tmp_path))
+    assert_equal_runs(only_run(tmp_path), expected)
+
+
 def test_before_training_it_ends_at_once(arguments, tmp_path, command, monkeypatch, capsys):
     original = RunDirectory.begin
 
