@@ -33,7 +33,7 @@ from types import FrameType
 from typing import Any
 
 from neuro_ssl.errors import Interrupted
-from neuro_ssl.processes import HEAD_START_S, launched_rank
+from neuro_ssl.processes import launched_rank
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 AGAIN_S = 5.0  # SIGTERM this long after the first is meant as a second one; a launcher may pass on what SLURM sent too
@@ -139,11 +139,8 @@ def _hand_on(signum: signal.Signals, listener: _Listener) -> None:
     if callable(before):
         before(signum, None)
         return
-    if launched_rank() > 0:
-        time.sleep(HEAD_START_S)  # srun may kill the first process as soon as another has ended
-        return
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None or signum == signal.SIGTERM:
+    if job is None or signum == signal.SIGTERM or launched_rank() > 0:
         return
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

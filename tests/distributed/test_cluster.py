@@ -34,7 +34,7 @@ while None in (codes := [task.poll() for task in tasks]):
     time.sleep(0.02)
 sys.exit(max(codes, key=abs))
 """
-SCONTROL = '#!/bin/sh\necho "$@" >> scontrol.log\n'
+SCONTROL = '#!/bin/sh\nsleep 1\necho "$@" >> scontrol.log\n'  # other processes must not have ended by then
 
 
 @pytest.fixture
@@ -98,6 +98,7 @@ def test_the_job_saves_in_time_is_queued_again_and_goes_on(sbatch, of, tmp_path,
         job.kill()
     assert job.returncode == 128 + signal.SIGUSR1, said
     assert said.count("stopped by SIGUSR1") == 1, said
+    assert said.count("requeued as SLURM job 12345") == 1, said
     assert (tmp_path / "scontrol.log").read_text() == "requeue 12345\n"
     run = only_run(tmp_path / "runs")
     assert (run / "checkpoints" / "last.ckpt").exists()
