@@ -52,15 +52,18 @@ class JoblibLauncher(Launcher):
         from joblib import Parallel, delayed, effective_n_jobs
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        from neuro_ssl.launching import sweep_environment
+
         setup_globals()
         Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         n_jobs = min(effective_n_jobs(self.n_jobs), len(job_overrides))
         os.environ[SIDE_BY_SIDE] = str(n_jobs)
         shared = self.hydra_context, self.config, self.task_function, Singleton.get_state()
 
-        first = os.getpid()
+        first, environment = os.getpid(), sweep_environment()
 
         def executed(number: int) -> tuple[int, JobReturn]:
+            os.environ.update(environment)
             _watch(first)
             try:
                 return number, execute_job(initial_job_idx + number, job_overrides[number], *shared)

@@ -59,6 +59,11 @@ def forget_sweep() -> None:
         os.environ.pop(variable, None)
 
 
+def sweep_environment() -> dict[str, str]:
+    """What the environment says of the sweep, for processes that an earlier one has left, as joblib uses them again."""
+    return {variable: os.environ[variable] for variable in _VARIABLES if variable in os.environ}
+
+
 def sweep_folder() -> Path | None:
     """The folder of the sweep that this command has started; None without one."""
     return Path(os.environ[SWEEP]) if SWEEP in os.environ else None
