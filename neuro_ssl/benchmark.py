@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from neuro_ssl.config import build, check_components, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import build, check_components, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import BenchmarkConfig
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from neuro_ssl.config import PREDICTING, build, check_components, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import PREDICTING, build, check_components, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import EmbedConfig
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import PREDICTING, build, check_components, choices, compose, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import PREDICTING, build, check_components, choices, compose, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.launching import is_sweep
 from neuro_ssl.schemas import EvaluateConfig

@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.explain`: what an encoder looks at, as maps of each scan and of their mean."""
 
-from neuro_ssl.config import build, check_components, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import build, check_components, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import ExplainConfig
 

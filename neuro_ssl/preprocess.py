@@ -5,7 +5,8 @@ import shlex
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-from neuro_ssl.config import check_components, choices, entry_point, overridden, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import check_components, choices, overridden, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import PreprocessConfig
 

@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.quality`: which scans of a cohort a person should look at, and which are left out."""
 
-from neuro_ssl.config import check_components, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import check_components, plain
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import QualityConfig
 

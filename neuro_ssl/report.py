@@ -1,6 +1,6 @@
 """`python -m neuro_ssl.report`: runs and evaluations as one self-contained page, with tables and figures beside it."""
 
-from neuro_ssl.config import entry_point
+from neuro_ssl.commands import entry_point
 from neuro_ssl.errors import InputError
 from neuro_ssl.schemas import ReportConfig
 

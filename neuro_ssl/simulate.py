@@ -1,6 +1,7 @@
 """`python -m neuro_ssl.simulate`: a simulated cohort with planted effects, written as a BIDS dataset."""
 
-from neuro_ssl.config import build, check_components, entry_point, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import build, check_components, plain
 from neuro_ssl.schemas import SimulateConfig
 
 

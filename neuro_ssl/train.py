@@ -6,7 +6,8 @@ Everything that can be known to be wrong is found before training starts; nothin
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.config import build, check_components, choices, entry_point, overridden, plain
+from neuro_ssl.commands import entry_point
+from neuro_ssl.config import TRAINING, build, check_components, choices, overridden, plain
 from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.faults import end_with_launcher, faults_told
 from neuro_ssl.launching import sweep_point
@@ -16,18 +17,11 @@ from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.studies import open_trial
 from neuro_ssl.sweeps import keeps_test_closed, show_table
 
-# Trainer arguments that are not for users to choose.
-TRAINER = {
-    "enable_checkpointing": False,  # ours survive a kill
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,  # its numbers would enter the history
-    "use_distributed_sampler": False,  # ours shares out global batches; Lightning's would pad the last one
-}
 # What the code passes when it builds each component; every other parameter comes from the configuration.
 SUPPLIED = {
     **dict.fromkeys(("dataset", "split", "encoder", "views", "sampling", "optimizer", "acceleration"), ()),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
-    "trainer": ("callbacks", "logger", "default_root_dir", *TRAINER),
+    "trainer": ("callbacks", "logger", "default_root_dir", *TRAINING),
     "logger": ("directory", "name"),
 }
 
@@ -124,7 +118,7 @@ def main(cfg: TrainConfig) -> float | None:
         callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,
-        **TRAINER,
+        **TRAINING,
     )
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)

@@ -13,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 
-from neuro_ssl.config import CONF_DIR, PREDICTING, check_components
+from neuro_ssl.config import PREDICTING, check_components
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import CONF_DIR
 from neuro_ssl.train import SUPPLIED
 
 CONF = Path(CONF_DIR)

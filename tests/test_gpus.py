@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from neuro_ssl import gpus
-from neuro_ssl.config import CONF_DIR
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import CONF_DIR
 
 CLAIM = """
 import os

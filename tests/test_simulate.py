@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from neuro_ssl.config import CONF_DIR
 from neuro_ssl.data.bids import BIDSDataset
-from neuro_ssl.files import LEFTOVER
+from neuro_ssl.files import CONF_DIR, LEFTOVER
 from neuro_ssl.schemas import SimulateConfig
 from neuro_ssl.simulation import simulate_cohort
 from neuro_ssl.simulation.effects import RealisticEffects

@@ -14,8 +14,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from neuro_ssl.callbacks import Progress
-from neuro_ssl.config import CONF_DIR
 from neuro_ssl.data.store import VolumeStore
+from neuro_ssl.files import CONF_DIR
 from neuro_ssl.sweeps import keeps_test_closed
 
 RETURNED = []  # by the points of the last search

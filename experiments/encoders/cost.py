@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from neuro_ssl.config import CONF_DIR, build
+from neuro_ssl.config import build
 from neuro_ssl.encoders import Encoder
+from neuro_ssl.files import CONF_DIR
 from neuro_ssl.grid import Grid
 
 SHAPE = (1, 1, *Grid.named("paper_1mm").shape)

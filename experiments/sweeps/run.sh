@@ -48,7 +48,7 @@ run $train $best
 
 echo "== Three: a study of ten trials, undisturbed, and killed and resumed"
 study="-m +sweep=optuna_simclr $small hydra.sweeper.n_trials=10 representation_every_epochs=5 \
-  hydra.sweeper.pruner.n_startup_trials=3 hydra.sweeper.pruner.n_warmup_steps=5"
+  hydra.sweeper.sampler.n_startup_trials=4 hydra.sweeper.pruner.n_startup_trials=3 hydra.sweeper.pruner.n_warmup_steps=5"
 begin=$SECONDS
 run $train $study runs_dir=undisturbed
 lasted=$((SECONDS - begin))

@@ -10,9 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from neuro_ssl.config import CONF_DIR, check_components, plain
+from neuro_ssl.config import check_components, plain
 from neuro_ssl.data.cohorts.files import FileDataset
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import CONF_DIR
 
 IXI = Path(__file__).parent.parent / "data" / "ixi_2mm"
 COLLECTION = "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
