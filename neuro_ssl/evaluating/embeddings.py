@@ -21,7 +21,7 @@ def held_out_features(
     space: Callable[[Model], Mapping[str, npt.NDArray[np.float64]]],
     predictions: pd.DataFrame,
     targets: Sequence[Target],
-) -> pd.DataFrame:
+) -> pd.DataFrame | None:
     """What every encoder makes of the same held-out scans: pretrained ones, their like untrained (seed 0), statistics.
 
     Args:
@@ -34,7 +34,7 @@ def held_out_features(
     Returns:
         One row a model and scan: `model`, `role`, `cohort`, `scan_id`, `subject_id`, `split` (val or test), what is
         known of the scan, `n_held_out` (scans of the cohort, of which at most `MAX_SCANS` are drawn, with seed 0), and
-        `features`, a list of float32.
+        `features`, a list of float32. None where all models are trained from scratch.
     """
     parts = []
     for model in models:
@@ -57,4 +57,4 @@ def held_out_features(
                 features=list(spaces[cohort][where].astype(np.float32)),
             )
             parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else None

@@ -94,7 +94,8 @@ class Evaluation:
             features = held_out_features(
                 self.models, self.predictor.scans, self.predictor.space, predictions, self.targets
             )
-            self.directory.write("features.parquet", features)
+            if features is not None:
+                self.directory.write("features.parquet", features)
             page = write_page(self._title, self._warnings(tables["scores"]), tables, self.targets, self.models)
             with appearing(self.directory.results / "results.md") as file:
                 file.write_text(page, encoding="utf-8")

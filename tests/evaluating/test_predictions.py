@@ -3,6 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.evaluating.embeddings import held_out_features
 from neuro_ssl.evaluating.folds import CrossValidation, folds
 from neuro_ssl.evaluating.models import Model
 from neuro_ssl.evaluating.predictions import Cell, Predictor, Settings
@@ -28,6 +29,12 @@ def test_a_person_with_two_ids_is_one_subject():
     table = Predictor({"c": scans}, None, divided, settings, []).predict(cell)
     assert table.loc[table["split"] == "test", "subject_id"].tolist() == ["c/4", "c/6", "c/6"]
     assert table["prediction"].tolist() == [25.0] * 4
+
+
+def test_what_is_trained_from_scratch_leaves_no_features():
+    scans = pd.DataFrame({"scan_id": ["a"], "subject_id": ["c/1"], "split": ["test"]})
+    models = [Model("ResNet-10 from scratch", "from_scratch", {}), Model("none", "constant", {})]
+    assert held_out_features(models, {"c": scans}, lambda _: {}, pd.DataFrame(), []) is None
 
 
 def test_who_learnt_from_labels_says_so():
