@@ -76,7 +76,8 @@ def main(cfg: TrainConfig) -> float | None:
     encoder = weights.build_encoder() if weights else build(config["encoder"])
     if isinstance(encoder, Encoder):
         encoder.check_grid(store.grid.shape)
-    named_after = config if normalises_over_batch(encoder) else config | {"micro_batch_size": None}
+    normalises = normalises_over_batch(encoder)
+    named_after = config if normalises else config | {"micro_batch_size": None}
     run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, begins_with))
     if point := sweep_point():
         point.note(run=run.path)
@@ -115,6 +116,7 @@ def main(cfg: TrainConfig) -> float | None:
     watching.append(pruning := callbacks.Pruning(open_trial(), cfg.objective or task.best.get("monitor")))
     trainer = build_trainer(
         config["trainer"],
+        normalises=normalises,
         callbacks=watching,
         logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
         default_root_dir=run.path,

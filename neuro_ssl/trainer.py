@@ -6,6 +6,7 @@ srun started as many processes as the trainer is to use.
 """
 
 import os
+import warnings
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -32,12 +33,16 @@ class Srun(SLURMEnvironment):
         """`_check_processes` has looked at the step; Lightning would look at the job."""
 
 
-def build_trainer(node: dict[str, Any], **supplied: Any) -> Any:
+def build_trainer(node: dict[str, Any], *, normalises: bool = False, **supplied: Any) -> Any:
     """The trainer that a plain node describes.
 
     Args:
         node: a `lightning.pytorch.Trainer` and its arguments.
+        normalises: whether what it trains normalises over a batch.
         supplied: further arguments.
+
+    Warns:
+        UserWarning: several devices would normalise over their own shares of a batch.
 
     Raises:
         InputError: a device that is not there, other arguments that Lightning refuses, another number of processes than
@@ -61,6 +66,12 @@ def build_trainer(node: dict[str, Any], **supplied: Any) -> Any:
         ) from error
     _check_processes(environment, trainer.num_devices, trainer.num_nodes)
     _refuse_shared_sweep(environment, trainer.num_devices * trainer.num_nodes)
+    if normalises and trainer.world_size > 1 and not node.get("sync_batchnorm"):
+        warnings.warn(
+            f"trainer.sync_batchnorm=false on {trainer.world_size} devices: each normalises over its own share of a "
+            "batch, so that the result depends on their number, which the run's name does not tell",
+            stacklevel=2,
+        )
     return trainer
 
 

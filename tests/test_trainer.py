@@ -49,7 +49,7 @@ def trainer(monkeypatch):
         cfg = chosen(*(override for override in overrides if override not in settings))
         HydraConfig.instance().set_config(cfg)
         node = plain(OmegaConf.merge(cfg, OmegaConf.from_dotlist(settings)).trainer)
-        return build_trainer(node, logger=False, enable_checkpointing=False)
+        return build_trainer(node, normalises=True, logger=False, enable_checkpointing=False)
 
     return of
 
@@ -111,6 +111,13 @@ def test_batch_norm_is_not_synchronised_on_the_cpu():
     encoder = nn.SyncBatchNorm.convert_sync_batchnorm(ResNet3D(width=8))
     with pytest.raises(InputError, match="encoder.norm=group, or set trainer.sync_batchnorm=false"):
         encoder(torch.zeros(2, 1, 16, 16, 16))
+
+
+@pytest.mark.parametrize(("synchronised", "warnings"), [("true", 0), ("false", 1)])
+def test_several_devices_that_normalise_by_themselves_are_warned_of(trainer, synchronised, warnings, recwarn):
+    trainer({}, *TWO, f"trainer.sync_batchnorm={synchronised}")
+    trainer({}, "strategy=cpu", "trainer.sync_batchnorm=false")  # one device needs none
+    assert sum("normalises over its own share" in str(warning.message) for warning in recwarn) == warnings
 
 
 POINT = ("hydra.mode=MULTIRUN", *TWO)
