@@ -86,8 +86,9 @@ class Checkpoints(L.Callback):
         (Nor before a validation within an epoch, which a restart would leave out.)
         """
         self._agree(trainer)
-        epoch = trainer.fit_loop.epoch_loop
-        ends = epoch._is_training_done or epoch._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        epoch, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        ends = epoch._is_training_done or epoch._should_check_val_fx(fetcher)
         if not ends and not epoch._should_accumulate():
             self._save_if_due(trainer)
 
@@ -171,7 +172,7 @@ class Checkpoints(L.Callback):
         signals.training_begins()
         if self.monitor is not None and self.best_score is None:
             raise InputError(
-                f"training ended before {self.monitor} was measured, which chooses the epoch: train for one whole epoch at "
+                f"training ended before {self.monitor} was measured, which chooses the epoch: train for an epoch at "
                 "least, with validation (trainer.max_epochs, max_steps, limit_val_batches, check_val_every_n_epoch)"
             )
 
