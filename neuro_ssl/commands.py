@@ -101,6 +101,9 @@ def entry_point(
             try:
                 try:
                     configured()
+                except InputError:  # points keep theirs: the sweep has been refused, and what is there is of another
+                    forget_sweep()
+                    raise
                 finally:
                     if (sweep := sweep_folder()) and after_sweep:
                         after_sweep(sweep)

@@ -231,9 +231,10 @@ def test_a_search_with_other_settings_is_another_one(searched, searches, command
     ]:
         with pytest.raises(SystemExit):
             command("train", *searches(runs, 4), changed)
-        error = capsys.readouterr().err
+        out, error = capsys.readouterr()
         assert told in error
         assert f"hydra.sweeper.study_name={PROBES}_2" in error
+        assert "To test" not in out, "the table of the study that was refused"
     assert len(study_in(runs, PROBES).trials) == 4
 
 

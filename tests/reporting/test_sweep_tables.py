@@ -171,6 +171,25 @@ def test_the_page_shows_the_latest_of_one_command_and_a_named_one(tmp_path):
     assert "secret" not in page and str(tmp_path) not in page
 
 
+def test_pages_that_are_passed_on_have_reasons_without_paths_and_ids(tmp_path, capsys):
+    sweep = write_sweep(tmp_path)
+    reasons = {
+        "the loss is nan at step 2, scans sub-01_ses-01, p7: lower it": "the loss is nan at step 2, scans …",
+        "/data/secret/x.b2nd: Input/output error; mount it again": "… … error; mount it again",
+        "leakage: weights=runs/a were trained on 2 of the 9 test subjects: c/p7": "leakage: … were trained on 2",
+    }
+    for number, reason in enumerate(reasons, start=20):
+        note(sweep, number, f"{number}", 0, status="failed", reason=reason)
+    section = sweep_sections([read_sweep(sweep)])[0]
+    page = render([section], datetime.now())
+    for text in (page, *section.files.values()):
+        assert all(told in text for told in reasons.values())
+        assert not any(secret in text for secret in ("sub-01", "p7", "secret", "runs/a"))
+    conclude(sweep)
+    assert "sub-01_ses-01, p7" in capsys.readouterr().out
+    assert "/data/secret/x.b2nd" in (sweep / "sweep.csv").read_text()
+
+
 def test_a_point_that_finished_later_is_finished_and_one_whose_run_is_gone_is_not(tmp_path):
     sweep = write_sweep(tmp_path)
     killed = tmp_path / "from_scratch-brain_age-killed"

@@ -1,6 +1,7 @@
 """What became of a sweep's points: the records in its folder (`neuro_ssl.points`) and in the runs' directories."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,12 @@ class Outcome:
     def reason(self) -> str:
         """Of a failure, in one line."""
         return " ".join((self.point.reason or "").split())
+
+    @property
+    def shared_reason(self) -> str:
+        """The same for pages that are passed on: without paths, and up to where it may name scans or subjects."""
+        up_to_ids = re.sub(r"(\b(?:scan|subject)s?\b).*", r"\1 …", self.reason)
+        return re.sub(r"\S*/\S*", "…", up_to_ids)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ def sweep_sections(sweeps: Sequence[Sweep]) -> list[Section]:
     sweeps = [sweep for sweep in sweeps if sweep.outcomes]
     if not sweeps:
         return []
-    shown = [(sweep, counted(sweep), [Shown(table) for table in tables(sweep)], rest(sweep)) for sweep in sweeps]
+    shown = [
+        (sweep, counted(sweep), [Shown(table) for table in tables(sweep)], rest(sweep, shared=True)) for sweep in sweeps
+    ]
     datasets = [
         outcome.record["dataset"] for sweep in sweeps for outcome in sweep.outcomes if outcome.status == "finished"
     ]
@@ -63,8 +65,8 @@ def sweep_sections(sweeps: Sequence[Sweep]) -> list[Section]:
             real=real,
             sources=[f"{len(sweeps)} sweep{'s' * (len(sweeps) > 1)}"],
             files={
-                "sweeps.csv": as_frame(sweeps).to_csv(index=False),
-                "sweeps.md": "\n".join(markdown(sweep, commands=False) for sweep in sweeps),
+                "sweeps.csv": as_frame(sweeps, shared=True).to_csv(index=False),
+                "sweeps.md": "\n".join(markdown(sweep, shared=True) for sweep in sweeps),
             },
         )
     ]

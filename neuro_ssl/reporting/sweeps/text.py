@@ -38,7 +38,7 @@ def conclude(folder: Path) -> None:
     if not sweep.outcomes:
         return
     found = tables(sweep)
-    for name, text in zip(FILES, (as_frame([sweep]).to_csv(index=False), markdown(sweep, commands=True)), strict=True):
+    for name, text in zip(FILES, (as_frame([sweep]).to_csv(index=False), markdown(sweep)), strict=True):
         with appearing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     lines = ["", f"sweep {counted(sweep)}"]
@@ -51,24 +51,29 @@ def conclude(folder: Path) -> None:
     print("\n".join([*lines, "", f"table: {folder / FILES[0]}"]))
 
 
-def markdown(sweep: Sweep, *, commands: bool) -> str:
+def markdown(sweep: Sweep, *, shared: bool = False) -> str:
     """The same for a report or a notebook.
 
     Args:
         sweep: to be shown.
-        commands: whether to say what to do next, with the paths that takes.
+        shared: as part of a report, without ids, paths, and commands, which have some.
     """
     parts = [f"### Sweep {counted(sweep)}"]
     for table in tables(sweep):
         parts += [f"{table.title}: {ranking(table)}", padded(cells(table)), *notes(table)]
-        for words, command in next_commands(table) if commands else ():
+        for words, command in () if shared else next_commands(table):
             parts.append(f"{words}\n\n    {command}")
-    return "\n\n".join([*parts, *rest(sweep)]) + "\n"
+    return "\n\n".join([*parts, *rest(sweep, shared=shared)]) + "\n"
 
 
-def as_frame(sweeps: Sequence[Sweep]) -> pd.DataFrame:
-    """One row a setting, with its means at full precision, and one a point that has no score, with the reason."""
-    return pd.DataFrame([row for sweep in sweeps for row in _tidy(sweep)])
+def as_frame(sweeps: Sequence[Sweep], *, shared: bool = False) -> pd.DataFrame:
+    """One row a setting, with its means at full precision, and one a point that has no score, with the reason.
+
+    Args:
+        sweeps: to be shown.
+        shared: as part of a report, without ids and paths.
+    """
+    return pd.DataFrame([row for sweep in sweeps for row in _tidy(sweep, shared)])
 
 
 def counted(sweep: Sweep) -> str:
@@ -123,12 +128,12 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
-def rest(sweep: Sweep) -> list[str]:
-    """The points without a score: which, and why."""
+def rest(sweep: Sweep, *, shared: bool = False) -> list[str]:
+    """The points without a score: which, and why; `shared` without ids and paths."""
     whose: dict[str, list[str]] = {}
     for outcome in sweep.outcomes:
         if outcome.status in ("failed", "not finished"):
-            words = outcome.reason if outcome.status == "failed" else GOES_ON
+            words = _reason(outcome, shared) if outcome.status == "failed" else GOES_ON
             whose.setdefault(f"{outcome.status}: {words}", []).append(named(sweep, outcome))
     lines = []
     for what, names in whose.items():
@@ -145,7 +150,11 @@ def named(sweep: Sweep, outcome: Outcome) -> str:
     return " ".join(f"{key}={Path(v).name if '/' in v else v}" for key, v in settings.items()) or "its only point"
 
 
-def _tidy(sweep: Sweep) -> list[dict[str, Any]]:
+def _reason(outcome: Outcome, shared: bool) -> str:
+    return outcome.shared_reason if shared else outcome.reason
+
+
+def _tidy(sweep: Sweep, shared: bool) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for table in tables(sweep):
         task, target, cohort, metric = table.rows[0].outcomes[0].what
@@ -164,7 +173,7 @@ def _tidy(sweep: Sweep) -> list[dict[str, Any]]:
             keys = (*sweep.differing, *sweep.replicated)
             settings = {key: _named(outcome.settings[key]) for key in keys if key in outcome.settings}
             about = {"sweep": sweep.folder.name, **settings, "status": outcome.status}
-            lines.append(about | {"runs": outcome.run, "reason": outcome.reason})
+            lines.append(about | {"runs": outcome.run, "reason": _reason(outcome, shared)})
     return lines
 
 
