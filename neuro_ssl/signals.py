@@ -2,6 +2,7 @@
 
     SIGTERM             whoever wants the process gone: SLURM that preempts or cancels a job, a machine that shuts down
     SIGUSR1, SIGUSR2    SLURM before a job's time is over (`sbatch --signal=USR1@120`), and submitit
+    SIGINT              Ctrl-C
 
 A handler only notes the signal; what comes of it depends on the moment:
 
@@ -18,8 +19,9 @@ Then one line tells how it stands, and the exit status is 128 + the signal's num
 also requeue the job (`scontrol requeue`; SIGTERM does not, since it may be `scancel`, and SLURM itself requeues what it
 preempts). Whoever listened to the signal before, as submitit does, which requeues too, gets it handed on.
 
-A second SIGTERM, seconds after the first, ends the process as it would have without all this. Loading processes get
-SIGTERM as always, and ignore the others.
+A second SIGTERM or Ctrl-C, seconds after the first, ends the process as it would have without all this. Loading
+processes get SIGTERM as always, and ignore the others. So does a command in the background of a script (`&`) with
+SIGINT, as its shell wants it.
 """
 
 import functools
@@ -35,8 +37,8 @@ from typing import Any
 from neuro_ssl.errors import Interrupted
 from neuro_ssl.processes import launched_rank
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-AGAIN_S = 5.0  # SIGTERM this long after the first is meant as a second one; a launcher may pass on what SLURM sent too
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+AGAIN_S = 5.0  # a signal this long after the first is meant as a second one: launchers pass on what came here too
 GOES_ON = "the same command goes on from there"
 
 
@@ -47,16 +49,20 @@ class _Listener:
         self.process, self.training = os.getpid(), False
         self.received = 0
         self.since = 0.0
-        self.before = {signum: signal.signal(signum, self._note) for signum in STOPPING}
+        ignored = {signal.SIGINT} if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else set()
+        self.before = {signum: signal.signal(signum, self._note) for signum in STOPPING if signum not in ignored}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a fork, such as a loading process
             return
-        if self.received and signum == signal.SIGTERM and time.monotonic() - self.since > AGAIN_S:
+        by_hand = signum in (signal.SIGTERM, signal.SIGINT)
+        if self.received and by_hand and time.monotonic() - self.since > AGAIN_S:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(self.process, signum)
         if not self.received:
             self.received, self.since = signum, time.monotonic()
+            if signum == signal.SIGINT and self.training and launched_rank() == 0:  # (no print, which may be under way)
+                os.write(2, b"\nstopping soon; Ctrl-C again, some seconds from now, ends it at once\n")
         if not self.training:
             self.training = True  # once is enough
             raise Interrupted(stopped(signum, "before training began; the same command begins again"), signum)
@@ -135,6 +141,8 @@ def received(seconds_ago: float = 0.0) -> int:
 
 def _hand_on(signum: signal.Signals, listener: _Listener) -> None:
     """Tell whoever listened before; else SLURM, that the job is to be started again."""
+    if signum == signal.SIGINT:  # to which Python would raise KeyboardInterrupt
+        return
     before = listener.before[signum]
     if callable(before):
         before(signum, None)

@@ -81,9 +81,15 @@ class Checkpoints(L.Callback):
         self._agreement = Agreement()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Within an epoch, after an optimiser's step; after the last batch comes validation, and then the next save."""
+        """Within an epoch, after an optimiser's step; after the last batch comes validation, and then the next save.
+
+        (Nor before a validation within an epoch, which a restart would leave out.)
+        """
         self._agree(trainer)
-        if not trainer.is_last_batch and not trainer.fit_loop._should_accumulate():
+        epoch, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        ends = epoch._is_training_done or epoch._should_check_val_fx(fetcher)
+        if not ends and not epoch._should_accumulate():
             self._save_if_due(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
@@ -156,6 +162,19 @@ class Checkpoints(L.Callback):
         self._signum = max(signum, self._signum)
         if self._signum and self.monitor is not None:
             raise self._interrupted(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Also where nothing was left to train: a test split that is opened from here on is not left by a signal.
+
+        Raises:
+            InputError: there is no best epoch to open it for.
+        """
+        signals.training_begins()
+        if self.monitor is not None and self.best_score is None:
+            raise InputError(
+                f"training ended before {self.monitor} was measured, which chooses the epoch: train for an epoch at "
+                "least, with validation (trainer.max_epochs, max_steps, limit_val_batches, check_val_every_n_epoch)"
+            )
 
     def _agree(self, trainer: L.Trainer) -> bool:
         """Hear what the first process's clock asks for, and of a signal that any process got.

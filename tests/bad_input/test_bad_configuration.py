@@ -87,6 +87,13 @@ def test_numbers_that_training_checks(trained, refuses, arguments, names, remedy
     assert not refuses("train", *small, *arguments, says=[names, remedy])
 
 
+def test_without_validation_no_epoch_is_best_and_the_test_split_stays_closed(trained, refuses):
+    small = ["+experiment=from_scratch", "encoder.width=8", *trained.arguments, "+trainer.limit_val_batches=0"]
+    written = refuses("train", *small, says=["training ended before val/.* was measured", "limit_val_batches"])
+    (record,) = [file for file in written if file.name == "run.yaml"]
+    assert "test_opened: []" in record.read_text()
+
+
 def test_a_sweep_composes_all_points_before_it_trains_the_first(trained, refuses):
     arguments = ["+experiment=from_scratch", *trained.arguments]
     added = refuses("train", "-m", "seed=7,x", *arguments, says=["seed=x", "could not be converted to Integer"])

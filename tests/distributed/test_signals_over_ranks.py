@@ -9,7 +9,7 @@ from tests.distributed.commands import LAUNCHERS, Running, arguments, last_check
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize(("signalled", "signum"), [(1, signal.SIGUSR1), (0, signal.SIGTERM)])
+@pytest.mark.parametrize(("signalled", "signum"), [(1, signal.SIGUSR1), (0, signal.SIGTERM), (1, signal.SIGINT)])
 def test_one_process_alone_gets_the_signal(launcher, signalled, signum, random_scans, tmp_path, command):
     many = arguments(random_scans, tmp_path / "runs", "trainer.max_epochs=400", "checkpoint_minutes=0.002")
     running = Running(launcher, tmp_path, many)

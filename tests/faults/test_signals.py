@@ -26,7 +26,7 @@ def arguments(random_scans):
 @pytest.fixture(autouse=True)
 def handlers():
     """Every command leaves the signals to whoever listened before; only SIGTERM may be ignored after a requeue."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    before = {signum: signal.getsignal(signum) for signum in signals.STOPPING}
     yield
     after = {signum: signal.getsignal(signum) for signum in before}
     for signum, handler in before.items():
@@ -111,6 +111,25 @@ def test_between_batches_whose_gradients_are_summed_it_goes_on_to_the_step(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "step", "stops_at"),
+    [
+        (["batch_size=2", "encoder.norm=group", "+trainer.val_check_interval=2"], 1, 3),  # validation follows step 2
+        (["+trainer.max_steps=5"], 4, 5),  # within the second epoch, whose metrics are logged at its end
+    ],
+)
+def test_what_follows_a_step_is_not_left_out(more, step, stops_at, arguments, tmp_path, command, monkeypatch, capsys):
+    command("train", *arguments("from_scratch", tmp_path / "whole", *more))
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_start", step, signal.SIGUSR1)
+        with pytest.raises(SystemExit):
+            command("train", *arguments("from_scratch", tmp_path / "runs", *more))
+    assert f"stopped by SIGUSR1 after step {stops_at} with its state saved" in capsys.readouterr().out
+    command("train", *arguments("from_scratch", tmp_path / "runs", *more))
+    assert_equal_runs(only_run(tmp_path / "runs"), only_run(tmp_path / "whole"))
+
+
+@pytest.mark.slow
 def test_a_long_validation_is_left(arguments, undisturbed, tmp_path, command, monkeypatch, capsys):
     expected = undisturbed("from_scratch")
     with monkeypatch.context() as patch:
@@ -167,6 +186,15 @@ def test_an_open_test_split_is_scored_before_the_end(arguments, tmp_path, comman
         command("train", *arguments("from_scratch", tmp_path))
     assert "finished: " in capsys.readouterr().out
     assert len(yaml.safe_load((only_run(tmp_path) / "run.yaml").read_text())["test_opened"]) == 1
+
+
+@pytest.mark.slow
+def test_it_is_also_where_all_was_trained_before(arguments, tmp_path, command, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_start", 8, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            command("train", *arguments("from_scratch", tmp_path))
+    test_an_open_test_split_is_scored_before_the_end(arguments, tmp_path, command, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +289,24 @@ def test_a_real_process_and_its_loading_processes(signum, arguments, tmp_path):
     assert "error" not in running.text
 
 
+def test_ctrl_c(capfd):
+    """It stops as by any other of the signals, tells how to end at once, and Python's exception doesn't come."""
+    with pytest.raises(SystemExit) as stop:
+        signals.stops_on_signals(lambda: True)(listens)(signal.SIGINT)
+    assert stop.value.code == 128 + signal.SIGINT
+    told = capfd.readouterr()
+    assert "Ctrl-C again" in told.err
+    assert "stopped by SIGINT" in told.out
+
+
+def test_a_command_in_the_background_of_a_script_does_not_hear_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert signals.stops_on_signals(lambda: False)(listens)(signal.SIGINT) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 def test_a_second_sigterm_ends_it_as_usual(tmp_path):
     """One that comes within seconds is what a launcher passes on of the same request."""
@@ -299,9 +345,9 @@ def test_submitit_starts_its_job_again(arguments, tmp_path, command):
     assert_equal_runs(only_run(tmp_path / "runs"), only_run(tmp_path / "whole"))
 
 
-def listens():
+def listens(signum=signal.SIGUSR1):
     signals.training_begins()
-    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signum)
     return signals.received()
 
 
