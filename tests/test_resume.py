@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -292,15 +293,21 @@ def test_twenty_random_kills(recipe, arguments, tmp_path, command):
     of = [f"runs_dir={tmp_path / 'killed'}" if a.startswith("runs_dir=") else a for a in of]
     rng = random.Random(0)
     kills = 0
+
+    def saved():
+        return {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("*/checkpoints/*.ckpt")}
+
     while kills < 20:
+        before = saved()
         process = subprocess.Popen(
             [sys.executable, "-m", "neuro_ssl.train", *of, *longer],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            # At first while it trains, which starts a while after the process does.
-            process.wait(timeout=rng.uniform(6, 12))
+            while process.poll() is None and saved() == before:  # once it trains
+                time.sleep(0.01)
+            process.wait(timeout=rng.uniform(0, 0.5))
             assert process.returncode == 0
             break
         except subprocess.TimeoutExpired:

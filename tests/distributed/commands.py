@@ -25,6 +25,11 @@ def arguments(store, runs, *more):
     ]
 
 
+def listen_to_ctrl_c():
+    """A shell that started the tests in the background had them ignore it, and they would pass that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """The command, started; its output goes to a file."""
 
@@ -42,7 +47,11 @@ class Running:
             ]
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
+                command,
+                stdout=file,
+                stderr=file,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+                preexec_fn=listen_to_ctrl_c,
             )
         self.launcher, self.children = launcher, {}
 
