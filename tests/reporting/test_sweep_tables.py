@@ -134,6 +134,17 @@ def test_else_weights_have_their_names(tmp_path, capsys, settings):
     assert ["*", "simclr_pretrain-1", "1", "0.4"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize(("cohorts", "shown"), [("cc", 1), ("cd", 0)], ids=["to compare", "nothing to compare"])
+def test_a_page_of_all_runs_leaves_out_sweeps_that_compare_nothing(tmp_path, cohorts, shown):
+    for number, cohort in enumerate(cohorts):
+        run = write_run(tmp_path / f"run-{number}", 0.5, None, 0)
+        record = yaml.safe_load((run / "run.yaml").read_text())
+        record["dataset"]["cohort"] = cohort
+        (run / "run.yaml").write_text(yaml.safe_dump(record))
+        Point(tmp_path / "s", number, [f"dataset={cohort}", f"seed={number}"]).note(status="finished", run=run)
+    assert len(all_sweeps([tmp_path / "s"])) == shown
+
+
 def test_tasks_and_metrics_are_not_ranked_with_each_other(tmp_path):
     auroc = {"a": 0.7, "b": 0.8}
     for number, (name, value) in enumerate(auroc.items()):

@@ -136,11 +136,13 @@ def read_sweep(folder: Path) -> Sweep:
 
 
 def all_sweeps(folders: Sequence[Path]) -> list[Sweep]:
-    """Those worth showing where none is named: of two or more points with runs; of one command the latest."""
+    """Those worth showing where none is named: with points to compare, or missing; of one command the latest."""
     latest: dict[str, Sweep] = {}
     for folder in sorted(folders):
         sweep = read_sweep(folder)
-        if len(sweep.outcomes) > 1 and any(outcome.run for outcome in sweep.outcomes):
+        finished = [outcome.what for outcome in sweep.outcomes if outcome.status == "finished"]
+        missing = len(finished) < len(sweep.outcomes) and any(outcome.run for outcome in sweep.outcomes)
+        if len(sweep.outcomes) > 1 and (missing or len(set(finished)) < len(finished)):
             key = str(sweep.command or folder)
             latest.pop(key, None)
             latest[key] = sweep
