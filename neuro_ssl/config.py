@@ -94,7 +94,7 @@ def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: 
     Args:
         cfg: the composed configuration.
         supplied: for each top-level component to check, the parameters that the code passes when it builds it. A
-            component may be a group of named components (as `logger`).
+            component may be a group of named components (as `logger`), beside values that the code passes to each.
         optional: components that may be null.
 
     Raises:
@@ -104,7 +104,8 @@ def check_components(cfg: Any, supplied: Mapping[str, Iterable[str]], optional: 
         node = plain(cfg[key])
         if isinstance(node, dict) and "_target_" not in node:
             for name, member in node.items():
-                _check_component(f"{key}.{name}", member, frozenset(names))
+                if name not in names:
+                    _check_component(f"{key}.{name}", member, frozenset(names))
         elif node is not None or key not in optional:
             _check_component(key, node, frozenset(names))
 

@@ -125,6 +125,11 @@ def check_train(cfg: TrainConfig, pretraining: bool) -> None:
             "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
             "and +trainer.accumulate_grad_batches"
         )
+    if cfg.logger.images not in ("local", "upload"):
+        raise InputError(
+            f"logger.images={cfg.logger.images}: local keeps pictures of scans on this machine, upload gives them to "
+            "every logger"
+        )
     if cfg.early_stopping_patience is not None and pretraining:
         raise InputError(
             "early_stopping_patience is for downstream tasks: of pretraining no validation score says which epoch will "

@@ -130,7 +130,7 @@ def wandb_logger(
     name: str,
     project: str = "neuro_ssl",
     mode: Literal["auto", "online", "offline"] = "auto",
-    images: bool = False,
+    images: Literal["local", "upload"] = "local",
 ) -> WandbLogger:
     """Weights & Biases; without an account it works offline, and asks nothing.
 
@@ -143,7 +143,7 @@ def wandb_logger(
         project: on the dashboard.
         mode: `online`: a server that can't be reached is an error; `offline`; or `auto`: online when a key is
             configured and the server answers.
-        images: take pictures of scans too. Data-use agreements commonly forbid that they leave the machine.
+        images: `upload`: pictures of scans too. Data-use agreements commonly forbid that they leave the machine.
     """
     os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
@@ -160,7 +160,7 @@ def wandb_logger(
             mode="online", console="off", init_timeout=INIT_S, finish_timeout=FINISH_S, finish_timeout_raises=True
         ),
     )
-    logger.images, logger.may_go_offline = images, mode == "auto"
+    logger.images, logger.may_go_offline = images == "upload", mode == "auto"
     has_key = mode == "auto" and wandb.login(prompt=False, verify=False)
     if mode == "offline" or (mode == "auto" and not (has_key and os.environ.get("WANDB_MODE", "online") == "online")):
         logger.go_offline()

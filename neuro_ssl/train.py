@@ -22,7 +22,7 @@ SUPPLIED = {
     **dict.fromkeys(("dataset", "split", "encoder", "views", "sampling", "optimizer", "acceleration"), ()),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINING),
-    "logger": ("directory", "name"),
+    "logger": ("directory", "name", "images"),
 }
 
 
@@ -51,7 +51,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
     from neuro_ssl.tracking import finish_tracking, replay_history
-    from neuro_ssl.trainer import build_trainer
+    from neuro_ssl.trainer import build_loggers, build_trainer
 
     quiet_libraries()
     config = plain(cfg)
@@ -118,7 +118,7 @@ def main(cfg: TrainConfig) -> float | None:
         config["trainer"],
         normalises=normalises,
         callbacks=watching,
-        logger=[build(node, directory=str(run.path), name=run.path.name) for node in config["logger"].values()],
+        logger=build_loggers(config["logger"], run.path),
         default_root_dir=run.path,
         **TRAINING,
     )

@@ -7,6 +7,7 @@ srun started as many processes as the trainer is to use.
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -20,6 +21,7 @@ from neuro_ssl.config import build, choices
 from neuro_ssl.errors import InputError
 from neuro_ssl.launching import is_sweep
 from neuro_ssl.processes import tasks_of_srun, tasks_of_submitit
+from neuro_ssl.tracking import MetricsCSV
 
 
 class Srun(SLURMEnvironment):
@@ -73,6 +75,19 @@ def build_trainer(node: dict[str, Any], *, normalises: bool = False, **supplied:
             stacklevel=2,
         )
     return trainer
+
+
+def build_loggers(node: dict[str, Any], directory: Path) -> list[Any]:
+    """`metrics.csv`, and the loggers that a plain node describes.
+
+    Args:
+        node: loggers by name, beside values that each of them gets.
+        directory: the run directory.
+    """
+    shared = {key: value for key, value in node.items() if not isinstance(value, dict)}
+    of_run = {"directory": str(directory), "name": directory.name}
+    chosen = [build(member, **of_run, **shared) for member in node.values() if isinstance(member, dict)]
+    return [MetricsCSV(**of_run), *chosen]
 
 
 def _environment() -> ClusterEnvironment | None:

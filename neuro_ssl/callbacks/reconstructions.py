@@ -30,7 +30,7 @@ class Reconstructions(L.Callback):
     """Writes `reconstructions.png` of the first validation scans, for tasks that reconstruct.
 
     After epochs 1, 2, 4, 8, … and at the end of training, each time in place of the last; loggers that take images get
-    all of them (W&B with `logger.wandb.images=true` alone).
+    all of them (W&B with `logger.images=upload` alone).
 
     Args:
         directory: the run directory.

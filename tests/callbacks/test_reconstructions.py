@@ -75,11 +75,11 @@ def test_pictures_are_upright_and_show_what_they_say():
         assert (error[1:4, 4:7] == 1).all() and (error[elsewhere] == 0).all()  # |2 − 3|
 
 
-@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("images", ["local", "upload"])
 def test_pictures_stay_on_the_machine_unless_told_otherwise(images, tmp_path):
     matplotlib.image.imsave(tmp_path / "picture.png", np.eye(8))
     (tmp_path / "run").mkdir()
     logger = wandb_logger(str(tmp_path / "run"), "test", mode="offline", images=images)
     logger.log_image("reconstructions", [str(tmp_path / "picture.png")], 1)
     logger.experiment.finish()
-    assert len(list(tmp_path.glob("run/**/*.png"))) == images
+    assert len(list(tmp_path.glob("run/**/*.png"))) == (images == "upload")

@@ -17,7 +17,8 @@ from tests.test_resume import only_run
 @pytest.fixture
 def key(monkeypatch):
     """Of an account that nobody has, on a server that refuses connections."""
-    monkeypatch.delenv("WANDB_MODE")
+    wandb.teardown()  # which has looked for a key already
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
