@@ -1,6 +1,7 @@
-"""`python -m neuro_ssl.train`: compose, check, build, fit, and for downstream tasks test once.
+"""`python -m neuro_ssl.train`: pretrain an encoder without labels, or train a task on one.
 
-Everything that can be known to be wrong is found before training starts; nothing is skipped in silence.
+Compose, check, build, fit, and for downstream tasks test once. Everything that can be known to be wrong is found before
+training starts; nothing is skipped in silence.
 """
 
 from pathlib import Path
