@@ -42,7 +42,7 @@ lint: install  ## formatting, lint, types, import rules
 	$(BIN)/lint-imports
 
 docs: install  ## the documentation: docs/_build/html/index.html
-	if [ -d docs ]; then $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html; fi
+	if [ -f docs/conf.py ]; then $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html; fi
 
 format: install  ## put formatting and imports right
 	$(BIN)/ruff check --fix .
