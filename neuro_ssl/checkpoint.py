@@ -126,21 +126,22 @@ class Weights:
     @classmethod
     def _of_run(cls, path: Path) -> "Weights":
         run = RunDirectory(path)
-        if not path.is_dir() or not run.record:
+        record = run.record  # read once: parsing it takes longer than all else
+        if not path.is_dir() or not record:
             raise InputError(
                 f"weights={path} is not a run directory: expected a folder with a run.yaml in it, one with a "
                 f"{CONFIG}, or a published file"
             )
-        if not run.finished:
+        if record.get("status") != "finished":
             raise InputError(f"weights={path}: that run is unfinished; start its command again to continue it")
         again = f"delete {path} and train it again"
-        if missing := {"stage", "dataset", "config"} - set(run.record):
+        if missing := {"stage", "dataset", "config"} - set(record):
             raise InputError(f"{path / 'run.yaml'} lacks {', '.join(sorted(missing))}; {again}")
         try:
-            encoder = dict(run.record["config"]["encoder"])
+            encoder = dict(record["config"]["encoder"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path / 'run.yaml'}: its config describes no encoder; {again}") from error
-        file = run.checkpoints / ("last.ckpt" if run.record["stage"] == "pretraining" else "best.ckpt")
+        file = run.checkpoints / ("last.ckpt" if record["stage"] == "pretraining" else "best.ckpt")
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
         except Exception as error:  # whatever a missing, truncated or foreign file makes of the reader
@@ -149,7 +150,7 @@ class Weights:
         return cls(
             name=path.resolve().name,
             path=path,
-            record=run.record,
+            record=record,
             encoder=encoder,
             state={key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
         )

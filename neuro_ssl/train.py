@@ -164,6 +164,8 @@ def main(cfg: TrainConfig) -> float | None:
         if trainer.is_global_zero:  # before an upload, which may take a while: whoever ends that needs no second test
             run.finish(trainer.fit_loop.epoch_progress.current.processed, checkpoints.monitor, checkpoints.best_score)
             print(f"finished: {run.path}")
+            if not pretraining:
+                callbacks.draw_outcome(trainer, run, store)
         finish_tracking()
     return run.validation_score(cfg.objective) if trainer.is_global_zero else None
 

@@ -4,6 +4,7 @@ from neuro_ssl.callbacks.checkpoints import Checkpoints
 from neuro_ssl.callbacks.early_stopping import EarlyStopping
 from neuro_ssl.callbacks.health import Health
 from neuro_ssl.callbacks.memory import MicroBatchSize
+from neuro_ssl.callbacks.outcome import draw_outcome
 from neuro_ssl.callbacks.out_of_memory import what_would_fit
 from neuro_ssl.callbacks.progress import Progress
 from neuro_ssl.callbacks.pruning import Pruning
@@ -23,5 +24,6 @@ __all__ = [
     "Representation",
     "Throughput",
     "ViewExamples",
+    "draw_outcome",
     "what_would_fit",
 ]

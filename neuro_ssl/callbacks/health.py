@@ -1,4 +1,9 @@
-"""Is training sane? A loss that is no number stops it with what made it; a collapsed representation warns."""
+"""Is training sane? A loss that is no number stops it with what made it; a collapsed representation warns.
+
+    learning_rate  that an epoch ended with
+    gradient_norm  of all weights together, of the whole batch's loss over all processes, before any clipping: of the
+                   steps that are logged, and of an epoch's last
+"""
 
 import warnings
 from typing import Any, NamedTuple
@@ -7,6 +12,8 @@ import lightning.pytorch as L
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from neuro_ssl.callbacks.intervals import logging_is_due
 from neuro_ssl.data.batches import Batch
@@ -35,7 +42,7 @@ class _Step(NamedTuple):
 
 
 class Health(L.Callback):
-    """Stops at a loss that is not finite, warns of a collapse, and logs the learning rate.
+    """Stops at a loss that is not finite, warns of a collapse, and logs learning rate and gradient norm.
 
     Losses are looked at every `log_every_n_steps` steps of the trainer, before validation and before every checkpoint,
     so that no step waits for one, and no checkpoint holds weights that are not finite. It belongs before `Checkpoints`
@@ -48,6 +55,7 @@ class Health(L.Callback):
     def __init__(self, scan_id: pd.Series) -> None:
         self.scan_id = scan_id
         self._unseen: list[_Step] = []
+        self._norm: Tensor | None = None
         self._warned = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,6 +67,16 @@ class Health(L.Callback):
                 stacklevel=2,
             )
 
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Take the gradient's norm where it will be logged; it stays on the device until then."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (every > 0 and (trainer.global_step + 1) % every == 0) or trainer.is_last_batch:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self._norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
@@ -68,6 +86,7 @@ class Health(L.Callback):
         self._unseen.append(_Step(loss, batch["scan"], trainer.global_step, trainer.current_epoch + 1, rate))
         if logging_is_due(trainer):
             self._look()
+            self._log_norm(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Weights that are no numbers have nothing to validate."""
@@ -124,6 +143,15 @@ class Health(L.Callback):
                 stacklevel=2,
             )
 
+    def _log_norm(self, trainer: L.Trainer) -> None:
+        """Log what is not logged yet."""
+        if self._norm is None:
+            return
+        norm, self._norm = float(self._norm), None
+        for logger in trainer.loggers:
+            logger.log_metrics({"gradient_norm": norm, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The rate that the epoch ended with."""
+        """The rate and the gradient that the epoch ended with."""
+        self._log_norm(trainer)
         pl_module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
