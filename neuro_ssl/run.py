@@ -4,7 +4,7 @@
                           configuration
     metrics.csv           history: epoch, step, metric, value
     checkpoints/          best.ckpt, last.ckpt
-    views.npz             pretraining: three scans and the views of each
+    views.npz, views.png  pretraining: three scans and the views of each
     reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
     roc.png, predicted_vs_true.png, saliency.png
                           downstream: its predictions, and what they hang on in a few scans (see `callbacks.outcome`)

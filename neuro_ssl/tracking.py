@@ -87,9 +87,11 @@ class _Wandb(WandbLogger):
     images = False
     may_go_offline = False
 
-    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
-        """Add pictures, or leave them where they are: in the run directory."""
-        if self.images:
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, aggregate: bool = False, **kwargs: Any
+    ) -> None:
+        """Add pictures, or leave them where they are, in the run directory; aggregates are always added."""
+        if self.images or aggregate:
             super().log_image(key, images, step, **kwargs)
 
     @property

@@ -4,25 +4,23 @@
     predicted_vs_true.png  regression: predicted against true value of each scan
     saliency.png           gradient × input of a few validation scans: where the prediction would change with the image
 
-The first two are of the test split, or of validation where that stayed closed; of several targets there is one for each,
-`sex_roc.png`. All lie in the run directory. Loggers are offered them through `log_image`: a ROC curve as an aggregate,
-which may always go; the others show single people, as any picture of a scan does, and stay on the machine unless the
-logger was told to take pictures. None holds an id.
+The first two are of the test split, or of validation where that stayed closed; of several targets there is one for
+each, such as `sex_roc.png`. All lie in the run directory, and loggers are offered them (see `offering`): a ROC curve as
+an aggregate, the others as pictures of people. None holds an id.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy import ndimage
 
+from neuro_ssl.callbacks.offering import offer_picture
 from neuro_ssl.callbacks.saliency_figure import Shown, saliency_figure
 from neuro_ssl.checkpoint import Weights
 from neuro_ssl.data.volumes import Volumes
@@ -65,7 +63,7 @@ def draw_outcome(trainer: L.Trainer, run: RunDirectory, volumes: Volumes) -> Non
         file = run.path / f"{name and name + '_'}{kind}.png"
         with appearing(file) as temporary:
             panel.image.savefig(temporary, format="png", dpi=110)  # type: ignore[union-attr]
-        _offer(trainer, f"{split}/{name and name + '/'}{kind}", file, aggregate=aggregate)
+        offer_picture(trainer, f"{split}/{name and name + '/'}{kind}", file, aggregate=aggregate)
     try:
         with _left_as_it_was():
             shown = _saliency(trainer.strategy.root_device, run, volumes, table, list(scored))
@@ -80,7 +78,7 @@ def draw_outcome(trainer: L.Trainer, run: RunDirectory, volumes: Volumes) -> Non
         return
     with appearing(run.path / "saliency.png") as temporary:
         saliency_figure(shown).savefig(temporary, format="png", dpi=110, facecolor="black")
-    _offer(trainer, "saliency", run.path / "saliency.png")
+    offer_picture(trainer, "saliency", run.path / "saliency.png")
 
 
 def _predictions(results: dict[str, Any], rows: pd.DataFrame, split: str) -> tuple[Panel, bool]:
@@ -100,27 +98,23 @@ def _saliency(
     device: torch.device, run: RunDirectory, volumes: Volumes, table: pd.DataFrame, targets: list[str]
 ) -> list[Shown]:
     """What is shown of each target and validation scan."""
-    weights, manifest = Weights.load(str(run.path)), volumes.manifest.set_index("scan_id")
+    weights, names = Weights.load(str(run.path)), volumes.manifest.set_index("scan_id")["volume"]
     sigma = SMOOTHING_MM / FWHM / volumes.grid.spacing_mm  # voxels
     shown = []
     for name in targets:
         explained = ExplainedModel.of(weights, name or None)
+        assert explained.target is not None
         model = explained.build().to(device)
-        rows = table[(table["split"] == "val") & (table["task"] == explained.target.name)]  # type: ignore[union-attr]
-        for number, row in enumerate(rows.head(N_SCANS).itertuples(), start=1):
-            volume = np.asarray(volumes.read(manifest.loc[row.scan_id, "volume"]), np.float32)
+        rows = table[(table["split"] == "val") & (table["task"] == explained.target.name)].head(N_SCANS)
+        columns = (rows[column] for column in ("scan_id", "prediction", "target"))
+        for number, (scan, prediction, true) in enumerate(zip(*columns, strict=True), start=1):
+            volume = np.asarray(volumes.read(str(names[scan])), np.float32)
             inputs = normalise(torch.from_numpy(volume)[None, None].to(device), weights.intensity)
             found = attribution("gradient_x_input", model, inputs)[0, 0].cpu().numpy()
             smooth = ndimage.gaussian_filter(found, sigma) * (volume > 0)
-            about = f"scan {number}: {row.prediction:.3g}, true {row.target:.3g}"
+            about = f"scan {number}: predicted {prediction:.3g}, true {true:.3g}"
             shown.append(Shown(explained.output, about, volume, smooth))
     return shown
-
-
-def _offer(trainer: L.Trainer, key: str, file: Path, **how: bool) -> None:
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_image"):
-            logger.log_image(key, [str(file)], trainer.global_step, **how)
 
 
 @contextmanager

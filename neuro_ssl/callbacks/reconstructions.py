@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from neuro_ssl.callbacks.offering import offer_picture
 from neuro_ssl.data.batches import Batch
 from neuro_ssl.files import appearing
 from neuro_ssl.reporting.runs.figures import middle_planes
@@ -83,9 +84,7 @@ class Reconstructions(L.Callback):
         figure = reconstruction_figure(view, made, caption)
         with appearing(self.file) as temporary:
             figure.savefig(temporary, format="png", dpi=110, facecolor="black")
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("reconstructions", [str(self.file)], trainer.global_step)
+        offer_picture(trainer, "reconstructions", self.file)
 
 
 def reconstruction_figure(view: Tensor, made: Reconstruction, caption: str) -> Figure:

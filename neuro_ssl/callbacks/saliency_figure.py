@@ -15,7 +15,7 @@ from neuro_ssl.reporting.runs.figures import middle_planes
 
 Array = npt.NDArray[np.float32]
 
-COLOURS = "RdBu_r"
+COLOURS = "bwr"
 MOST = 0.85  # of a colour that covers the brain below it
 GAP = 0.12  # between slices, of their width
 

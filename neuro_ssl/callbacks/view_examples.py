@@ -3,15 +3,22 @@
 from pathlib import Path
 
 import lightning.pytorch as L
+import matplotlib.image
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
+from neuro_ssl.callbacks.offering import offer_picture
 from neuro_ssl.data.batches import Batch
+from neuro_ssl.files import appearing
+from neuro_ssl.reporting.runs.figures import middle_slices
 from neuro_ssl.tasks.pretraining import Pretraining
 
 
 class ViewExamples(L.Callback):
     """Writes `views.npz` when training starts: `original`, `view1` and so on, each (scans, z, y, x) float32.
+
+    And `views.png`, their middle slices: originals in the first row, a row for each view, side by side the scans. It is
+    offered to loggers that take images (`logger.images=upload` alone lets them upload it).
 
     Args:
         directory: the run directory.
@@ -32,3 +39,8 @@ class ViewExamples(L.Callback):
         views = {f"view{i}": view for i, view in enumerate(pl_module.make_views(some), start=1)}
         shown = {name: v[:, 0].float().cpu().numpy() for name, v in {"original": some["volume"], **views}.items()}
         np.savez_compressed(self.file, **shown)
+        rows = [np.hstack([middle_slices(volume) for volume in volumes]) for volumes in shown.values()]
+        picture = self.file.with_suffix(".png")
+        with appearing(picture) as temporary:
+            matplotlib.image.imsave(temporary, np.vstack(rows), cmap="gray", vmin=0, vmax=1, format="png")
+        offer_picture(trainer, "views", picture)

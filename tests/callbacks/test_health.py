@@ -1,4 +1,8 @@
+from itertools import pairwise
+from statistics import fmean
+
 import lightning.pytorch as L
+import pandas as pd
 import pytest
 import torch
 
@@ -97,3 +101,26 @@ def test_bfloat16_on_the_cpu_is_warned_of(random_scans, tmp_path):
     warned = "wrong weight gradients .* set trainer.precision=32-true"
     with pytest.raises(Stop.Stopped), pytest.warns(UserWarning, match=warned):
         train(random_scans, tmp_path, Stop(), precision="bf16-mixed")
+
+
+class Gradients(L.Callback):
+    """The norm of each step's gradient, in float64 and one weight after the other."""
+
+    def __init__(self):
+        self.norms = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        squares = [p.grad.double().square().sum() for p in pl_module.parameters()]
+        self.norms.append(float(sum(squares)) ** 0.5)
+
+
+def test_gradient_norms_are_logged_as_means_over_the_steps_since_before_any_clipping(random_scans, tmp_path):
+    by_hand = Gradients()
+    train(random_scans, tmp_path, by_hand, log_every_n_steps=3, gradient_clip_val=1e-3)
+    metrics = pd.read_csv(tmp_path / "metrics.csv")
+    norm = metrics[metrics["metric"] == "gradient_norm"]
+    assert norm["step"].tolist() == [2, 3, 5, 7, 8, 11]
+    assert norm["epoch"].tolist() == [0, 0, 1, 1, 2, 2]
+    parts = [by_hand.norms[i:j] for i, j in pairwise([0, 3, 4, 6, 8, 9, 12])]
+    assert norm["value"].tolist() == pytest.approx([fmean(part) for part in parts], rel=1e-5)
+    assert norm["value"].max() > 1e-2

@@ -33,6 +33,8 @@ def test_a_run_leaves_metrics_views_and_a_picture(run):
     assert metrics.notna().all()
     views = np.load(run / "views.npz")
     assert set(views) == {"original", "view1"} | ({"view2"} if run.name.startswith("simclr_mae") else set())
+    shape, side = next(iter(views.values())).shape, max(next(iter(views.values())).shape[1:])
+    assert matplotlib.image.imread(run / "views.png").shape[:2] == (len(views) * side, shape[0] * 3 * side)
     picture = matplotlib.image.imread(run / "reconstructions.png")
     assert min(picture.shape[:2]) > 500 and picture[..., :3].std() > 0.1
 
