@@ -136,22 +136,48 @@ def test_components_refuse(override, message):
         check_components(composed(task, override), SUPPLIED, optional=["views"])
 
 
-def readme_commands():
-    """Of our entry points, also those that torchrun starts."""
-    found = []
-    for file in ("README.md", "experiments/cluster/README.md"):
-        text = (CONF.parent / file).read_text().replace("\\\n", " ")
-        lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
-        words = [shlex.split(line, comments=True) for line in lines]
-        found += [each[each.index("-m") + 1 :] for each in words if each and each[0] in ("python", "torchrun")]
-    return [each for each in found if each[0].startswith("neuro_ssl.")]
+PAGES = [CONF.parent / "README.md", CONF.parent / "experiments/cluster/README.md"]
+PAGES += sorted((CONF.parent / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("words", readme_commands(), ids=lambda words: " ".join(words)[:60])
-def test_every_command_of_the_readme_composes(words):
+def shell_commands():
+    """The commands that the README and the documentation show, as words; what runs neuro_ssl begins with its module."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables for this command alone
+                words = words[1:]
+            if words[:1] == ["neuro-ssl"]:
+                words = [f"neuro_ssl.{words[1]}", *words[2:]]
+            elif words[:2] == ["python", "-m"]:
+                words = words[2:]
+            elif words[:1] == ["torchrun"]:
+                words = words[words.index("-m") + 1 :]
+            elif words[:1] in (["sbatch"], ["bash"]) and "experiments/cluster/train.sbatch" in words:
+                words = [
+                    "neuro_ssl.train",
+                    "strategy=slurm",
+                    *words[words.index("experiments/cluster/train.sbatch") + 1 :],
+                ]
+            if words:
+                found[" ".join(words)] = words
+    return list(found.values())
+
+
+OURS = [words for words in shell_commands() if words[0].startswith("neuro_ssl.")]
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in OURS if "--config-dir" not in words], ids=lambda words: " ".join(words)[:60]
+)
+def test_every_command_of_the_documentation_composes(words):
     module, arguments = words[0], [word for word in words[1:] if word not in ("-m", "--help")]
-    if module in ("neuro_ssl.store", "neuro_ssl.weights"):  # without Hydra
-        assert importlib.import_module(module).command_line().parse_args(arguments).command == arguments[0]
+    if not (CONF / f"{module.removeprefix('neuro_ssl.')}.yaml").exists():  # without Hydra
+        parsed = importlib.import_module(module).command_line().parse_args(arguments)
+        assert getattr(parsed, "command", arguments[0]) == arguments[0]
         return
     first_points = [
         re.sub(
@@ -166,6 +192,25 @@ def test_every_command_of_the_readme_composes(words):
         cfg = compose(module.removeprefix("neuro_ssl."), first_points, return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         check_components(cfg, SUPPLIED if module.endswith("train") else {}, optional=["views"])
+
+
+def test_no_command_of_the_documentation_is_unknown_to_the_tests():
+    """What isn't ours: make's targets, scripts of the studies, and a few commands of others."""
+    makefile = (CONF.parent / "Makefile").read_text()
+    for words in shell_commands():
+        if words in OURS:  # those with --config-dir are run: tests/test_docs.py
+            continue
+        if words[0] == "make":
+            assert all(re.search(rf"^{word}:", makefile, re.M) for word in words[1:] if "=" not in word), words
+        elif words[0] in ("bash", "python"):
+            assert (CONF.parent / words[1]).is_file(), words
+        else:
+            assert tuple(words[:2]) in KNOWN or words[0] in {known for known, *rest in KNOWN if not rest}, words
+
+
+# Commands of others, of whose arguments nothing is checked here.
+KNOWN = [("pip", "install"), ("pip", "download"), ("git", "clone"), (".", ".venv/bin/activate"), ("wandb",), ("cd",)]
+KNOWN += [("apptainer",), ("podman",), ("docker",), ("rsync",), ("export",), ("tensorboard",)]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         return depth, height, width
 
     def forward_features(self, volume: Tensor) -> Tensor:
-        """(batch, 1, z, y, x) → feature maps (batch, embed_dim, *feature_shape), axes in the input's order.
+        """(batch, 1, z, y, x) → feature maps `(batch, embed_dim, *feature_shape)`, axes in the input's order.
 
         Raises:
             InputError: a volume that the encoder doesn't accept.

@@ -51,7 +51,7 @@ def view_keys(seed: int, epoch: Tensor, draw: Tensor, view: int) -> Tensor:
 
 
 def uniform(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None) -> Tensor:
-    """Uniform numbers in [0, 1), (batch, *shape) in float32.
+    """Uniform numbers in [0, 1), `(batch, *shape)` in float32.
 
     Args:
         keys_B2: one key a sample.
@@ -70,7 +70,7 @@ def uniform(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = 
 
 
 def normal_pair(keys_B2: Tensor, stream: str, *shape: int, counter: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Two independent standard normal numbers, (batch, *shape) each in float32, by the Box–Muller transform."""
+    """Two independent standard normal numbers, `(batch, *shape)` each in float32, by the Box–Muller transform."""
     radius = torch.sqrt(-2 * torch.log1p(-uniform(keys_B2, stream + "/radius", *shape, counter=counter)))
     angle = uniform(keys_B2, stream + "/angle", *shape, counter=counter) * (2 * math.pi)
     return radius * torch.cos(angle), radius * torch.sin(angle)

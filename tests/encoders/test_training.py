@@ -74,8 +74,8 @@ def test_a_grid_too_small_for_the_encoder_is_refused_before_anything_is_written(
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """The README's example, written out as it says; in the folder where the command starts."""
-    section = (CONF.parent / "README.md").read_text().partition("### Adding an encoder")[2]
+    """The documentation's example, written out as it says; in the folder where the command starts."""
+    section = (CONF.parent / "docs" / "extending.md").read_text().partition("## An encoder")[2]
     code, conf = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("python", "yaml"))
     assert len(code.splitlines()) <= 10
     (tmp_path / "my_encoders.py").write_text(code)
