@@ -13,7 +13,7 @@
     predictions.parquet   downstream: one row a scan and target
     results.json          downstream: scores on the test split, with 95 % intervals
     validation.json       the same of the validation split, of a run that ended with its test split closed
-    wandb/                the tracker's own files
+    wandb/, tensorboard/  the trackers' own files
 
 A run is named after what affects its result (see `run_names`), so that the same command finds it again.
 """

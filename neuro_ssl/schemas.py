@@ -127,8 +127,13 @@ def check_train(cfg: TrainConfig, pretraining: bool) -> None:
         )
     if cfg.logger.images not in ("local", "upload"):
         raise InputError(
-            f"logger.images={cfg.logger.images}: local keeps pictures of scans on this machine, upload gives them to "
-            "every logger"
+            f"logger.images={cfg.logger.images}: local keeps pictures of scans on this machine, upload "
+            "gives them to W&B"
+        )
+    if cfg.logger.ids not in ("local", "hashed"):
+        raise InputError(
+            f"logger.ids={cfg.logger.ids}: local keeps predictions on this machine, hashed gives them to W&B by keyed "
+            "hashes of subjects and scans"
         )
     if cfg.early_stopping_patience is not None and pretraining:
         raise InputError(

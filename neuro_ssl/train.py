@@ -23,7 +23,7 @@ SUPPLIED = {
     **dict.fromkeys(("dataset", "split", "encoder", "views", "sampling", "optimizer", "acceleration"), ()),
     "task": ("encoder", "views", "optimizer", "seed", "micro_batch_size", "frozen", "target_mean", "target_sd"),
     "trainer": ("callbacks", "logger", "default_root_dir", *TRAINING),
-    "logger": ("directory", "name", "images"),
+    "logger": ("directory", "name", "images", "ids"),
 }
 
 
@@ -51,7 +51,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.run_names import run_name
     from neuro_ssl.tasks.gradient_cache import normalises_over_batch
     from neuro_ssl.tasks.results import evaluate
-    from neuro_ssl.tracking import finish_tracking, replay_history
+    from neuro_ssl.tracking import begin_tracking, tracked
     from neuro_ssl.trainer import build_loggers, build_trainer
 
     quiet_libraries()
@@ -126,7 +126,7 @@ def main(cfg: TrainConfig) -> float | None:
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
-    with faults_told(trainer), run.locked(trainer.is_global_zero):
+    with faults_told(trainer), run.locked(trainer.is_global_zero), tracked(trainer.loggers, run):
         resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
             run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
@@ -137,9 +137,7 @@ def main(cfg: TrainConfig) -> float | None:
             print(f"{run.path}{going_on}\n  {datamodule}{divided}\n  {leakage}")
             if test_closed:
                 print(f"  the test split stays closed: {test_closed}")
-        replay_history(trainer.loggers, run.path)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(config)
+        begin_tracking(trainer.loggers, run, resume_from, point.sweep.name if point else None)
         if cfg.frozen:
             task.cache_features(datamodule, trainer.strategy.root_device, with_test=not test_closed)
         with out_of_memory_told(lambda: callbacks.what_would_fit(trainer, task, datamodule, own_encoder=not weights)):
@@ -148,7 +146,6 @@ def main(cfg: TrainConfig) -> float | None:
         if pruning.pruned:
             if trainer.is_global_zero:
                 run.prune()
-            finish_tracking()
             raise Pruned(f"pruned after epoch {pruning.epoch} of {trainer.max_epochs}: {run.path}")
 
         if isinstance(datamodule, SupervisedDataModule):
@@ -166,7 +163,6 @@ def main(cfg: TrainConfig) -> float | None:
             print(f"finished: {run.path}")
             if not pretraining:
                 callbacks.draw_outcome(trainer, run, store)
-        finish_tracking()
     return run.validation_score(cfg.objective) if trainer.is_global_zero else None
 
 

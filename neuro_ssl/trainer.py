@@ -7,9 +7,11 @@ srun started as many processes as the trainer is to use.
 
 import os
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -81,13 +83,17 @@ def build_loggers(node: dict[str, Any], directory: Path) -> list[Any]:
     """`metrics.csv`, and the loggers that a plain node describes.
 
     Args:
-        node: loggers by name, beside values that each of them gets.
+        node: loggers by name, beside values that go to those of them that take them.
         directory: the run directory.
     """
-    shared = {key: value for key, value in node.items() if not isinstance(value, dict)}
     of_run = {"directory": str(directory), "name": directory.name}
-    chosen = [build(member, **of_run, **shared) for member in node.values() if isinstance(member, dict)]
-    return [MetricsCSV(**of_run), *chosen]
+    loggers: list[Any] = [MetricsCSV(**of_run)]
+    for member in node.values():
+        if isinstance(member, dict):
+            takes = signature(get_object(member["_target_"])).parameters
+            given = {key: value for key, value in {**of_run, **node}.items() if key in takes}
+            loggers.append(build(member, **given))
+    return loggers
 
 
 def _environment() -> ClusterEnvironment | None:

@@ -7,8 +7,8 @@ import pytest
 import wandb
 import yaml
 
-from neuro_ssl import tracking
 from neuro_ssl.errors import InputError
+from neuro_ssl.tracking import weights_and_biases as tracking
 from tests.faults.disturbance import at_step, options
 from tests.faults.wandb_server import WandbServer
 from tests.test_resume import only_run

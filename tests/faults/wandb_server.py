@@ -20,6 +20,12 @@ ANSWERS = {  # by a word of the query
     "Viewer": {"viewer": {"id": "u", "entity": "e", "username": "u", "flags": "{}", "teams": {"edges": []}}},
     "ServerInfo": {"serverInfo": {"cliVersionInfo": {"max_cli_version": "0.99.0"}, "latestLocalVersionInfo": None}},
     "OrganizationCoreWeaveOrganizationID": {"entity": {"organization": {"coreWeaveOrganizationId": ""}}},
+    "CreateArtifact (": {
+        "createArtifact": {
+            "artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
+        }
+    },
+    "UseArtifact (": {"useArtifact": {"artifact": {"id": "a"}}},
 }
 
 

@@ -1,0 +1,87 @@
+"""What of a configuration may leave the machine: no place on it, and nobody's id.
+
+Data-use agreements commonly forbid that ids leave. Where a table does leave, ids are keyed hashes (HMAC-SHA-256): equal
+over all runs of a folder, so that tables join, and of no use to who knows a cohort's ids but not the key.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neuro_ssl.errors import InputError
+
+PLACES = {"data_dir", "runs_dir", "features_dir", "stores_dir", "root", "table", "tables", "clinical", "store", "path"}
+PEOPLE = {"shared_subjects", "subjects", "exclude"}
+KEY_FILE = ".tracking_key"  # in the folder of runs
+DIGITS = 16  # 64 bits: among a million ids, two of one hash with a chance of 3 in 100 million
+
+# /a/b, C:\a, ~/a, ./a, ../a, file:…; not hf://org/name, mg/dl or sub-{MRID}_T1.nii.gz
+_PATH = re.compile(r"(?<![\w:/.])(?:/|~[\w-]*/|\.{1,2}/|[A-Za-z]:\\|\\\\)[^\s'\",;\]})]+|file:[^\s'\",;\]})]+")
+
+
+def without_places_and_people(node: Any) -> Any:
+    """A configuration or record without paths and without lists of people.
+
+    A key that names a place is left out; one that lists people becomes their number; in any other text, a path becomes
+    `[path]`.
+
+    Args:
+        node: plain containers, whose keys may be of any depth.
+    """
+    if isinstance(node, Mapping):
+        kept = {_text(key): value for key, value in node.items() if key not in PLACES}
+        return {
+            f"n_{key}" if key in PEOPLE and isinstance(value, list | Mapping) else key: len(value)
+            if key in PEOPLE and isinstance(value, list | Mapping)
+            else without_places_and_people(value)
+            for key, value in kept.items()
+        }
+    if isinstance(node, list | tuple):
+        return [without_places_and_people(value) for value in node]
+    return _text(node)
+
+
+def _text(value: Any) -> Any:
+    return (
+        _PATH.sub("[path]", str(value) if isinstance(value, Path) else value)
+        if isinstance(value, str | Path)
+        else value
+    )
+
+
+class KeyedHash:
+    """Stands for ids where they leave the machine.
+
+    Args:
+        runs_dir: the folder of runs, which keeps the key, readable by its owner alone; made when it is first needed.
+            Whoever is to join tables of two folders copies the file.
+
+    Raises:
+        InputError: the key cannot be read or written, or others may read it.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        file = runs_dir / KEY_FILE
+        try:
+            try:
+                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                pass
+            else:
+                with os.fdopen(descriptor, "w") as stream:
+                    stream.write(secrets.token_hex(32))
+            others = file.stat().st_mode & 0o077
+            self._key = bytes.fromhex(file.read_text().strip())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: no key for hashed ids ({error}); see to it, or set logger.ids=local") from error
+        if others or len(self._key) < 16:
+            raise InputError(f"{file}: a key that others may read, or too short a one, hides nothing; chmod 600 {file}")
+
+    def __call__(self, identifier: str) -> str:
+        """Hexadecimal digits."""
+        return hmac.new(self._key, identifier.encode(), hashlib.sha256).hexdigest()[:DIGITS]
