@@ -235,6 +235,38 @@ class ReportConfig:
 
 
 @dataclass
+class SweepConfig:
+    """Scores and settings by which sweeps of one stage are shown."""
+
+    scores: list[str] = MISSING
+    parameters: list[str] = MISSING
+
+
+@dataclass
+class SweepsConfig:
+    """Those of both stages."""
+
+    pretraining: SweepConfig = MISSING
+    downstream: SweepConfig = MISSING
+
+
+@dataclass
+class DashboardConfig:
+    """`python -m neuro_ssl.dashboard`."""
+
+    debug: bool = MISSING
+    runs_dir: str = MISSING
+    output: str = MISSING
+    entity: str | None = MISSING
+    project: str = MISSING
+    stage: str | None = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
+    sweeps: SweepsConfig = MISSING
+    label_efficiency: list[str] = MISSING
+
+
+@dataclass
 class BenchmarkConfig:
     """`python -m neuro_ssl.benchmark`."""
 
@@ -265,6 +297,7 @@ SCHEMAS: dict[str, Any] = {
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,
     "report": ReportConfig,
+    "dashboard": DashboardConfig,
     "benchmark": BenchmarkConfig,
 }
 for _name, _schema in SCHEMAS.items():

@@ -1,0 +1,49 @@
+"""The workspace: what a project's page at W&B shows."""
+
+import wandb_workspaces.workspaces as ws
+
+from neuro_ssl.dashboards.charts import DOWNSTREAM, MEDIA, PRETRAINING, TRAINING
+from neuro_ssl.dashboards.panels import (
+    N_RUNS,
+    STEP,
+    chart_panel,
+    coordinates_panel,
+    efficiency_panel,
+    importance_panel,
+    pictures_panel,
+)
+from neuro_ssl.dashboards.plan import Plan
+
+COLUMNS = ("run:jobType", "run:group", "tags:__ALL__", "run:state", "summary:test/auroc", "summary:test/mae")
+
+
+def workspace_of(plan: Plan) -> ws.Workspace:
+    """Sections on pretraining, downstream tasks, sweeps and media; those of another stage than the plan's are left out.
+
+    Nothing is asked of a server.
+    """
+    sections = []
+    if "pretraining" in plan.stages:
+        charts = [*PRETRAINING, *TRAINING]
+        sections.append(ws.Section(name="Pretraining health", panels=[chart_panel(chart) for chart in charts]))
+    if "downstream" in plan.stages:
+        sections.append(ws.Section(name="Downstream", panels=[chart_panel(chart) for chart in DOWNSTREAM]))
+    sweeps = []
+    for stage in plan.stages:
+        sweep = plan.sweeps[stage]
+        for score in sweep.scores:
+            sweeps += [coordinates_panel(score, sweep.parameters), importance_panel(score)]
+    if "downstream" in plan.stages:
+        sweeps += [efficiency_panel(score) for score in plan.label_efficiency]
+    sections.append(ws.Section(name="Sweeps", panels=sweeps))
+    sections.append(ws.Section(name="Media", panels=[pictures_panel(pictures) for pictures in MEDIA]))
+    for section in sections:
+        section.is_open = True
+    return ws.Workspace(
+        entity=plan.entity,
+        project=plan.project,
+        name=plan.name,
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=N_RUNS),
+        runset_settings=ws.RunsetSettings(filters=plan.filters(), pinned_columns=list(COLUMNS)),
+    )
