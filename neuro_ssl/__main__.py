@@ -12,7 +12,7 @@ from neuro_ssl import __version__
 # Modules with a `main`, in the order in which a study needs them.
 COMMANDS = (
     *("simulate", "preprocess", "quality", "store", "train", "evaluate"),
-    *("embed", "explain", "report", "weights", "benchmark"),
+    *("embed", "explain", "report", "dashboard", "weights", "benchmark"),
 )
 
 

@@ -225,6 +225,7 @@ KNOWN += [("apptainer",), ("podman",), ("docker",), ("rsync",), ("export",), ("t
         "evaluate",
         "explain",
         "report",
+        "dashboard",
         "benchmark",
         "weights",
     ],

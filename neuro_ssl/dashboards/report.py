@@ -59,7 +59,7 @@ def report_of(plan: Plan) -> wr.Report:
 
 def _explained(charts: Sequence[Chart] | Sequence[Pictures], plan: Plan, stage: Stage | None) -> list[Any]:
     """For each chart its title and what it tells; then all of them."""
-    words = [wr.UnorderedListItem(text=f"{chart.title}. {chart.tells}") for chart in charts]
+    words = [f"{chart.title}. {chart.tells}" for chart in charts]
     panels = [chart_panel(one) if isinstance(one, Chart) else pictures_panel(one) for one in charts]
     return [wr.UnorderedList(items=words), _grid(panels, plan, stage)]
 

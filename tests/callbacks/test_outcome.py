@@ -1,13 +1,17 @@
 """What a finished downstream run shows, and what of it its tracker gets, through the real command."""
 
+import re
+
 import lightning.pytorch as L
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from neuro_ssl.callbacks import draw_outcome, outcome
 from neuro_ssl.callbacks.saliency_figure import Shown, saliency_figure
+from neuro_ssl.dashboards.charts import DOWNSTREAM
 from neuro_ssl.run import RunDirectory
 from tests.conftest import run_command
 
@@ -29,6 +33,12 @@ def test_pictures_lie_in_the_run_directory(run):
     for name in PICTURES:
         picture = matplotlib.image.imread(run.path / name)
         assert min(picture.shape[:2]) > 200 and picture[..., :3].std() > 0.05, name
+
+
+def test_the_dashboard_finds_its_validation_scores(run):
+    metrics = set(pd.read_csv(run.path / "metrics.csv")["metric"])
+    (pattern,) = (chart.pattern for chart in DOWNSTREAM if chart.pattern)
+    assert {name for name in metrics if re.search(pattern, name)} == {"val/brain_age/mae", "val/sex/auroc"}
 
 
 def test_aggregates_alone_go_to_the_tracker(run):
