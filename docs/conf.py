@@ -43,7 +43,7 @@ make_pages(REPOSITORY)
 def complete(app, name, source):
     """Turn a page's links to files of the repository into links to their pages; add what `--help` shows."""
     page = Path(app.srcdir, f"{name}.md")
-    source[0] = relinked(source[0], page, page, REPOSITORY) + (helps() if name == "commands" else "")
+    source[0] = relinked(source[0], page, page, REPOSITORY) + (helps(REPOSITORY) if name == "commands" else "")
 
 
 def setup(app):

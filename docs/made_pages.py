@@ -61,9 +61,20 @@ def studies_page(repository: Path) -> str:
     return f"# Studies\n\n{about}\n\n```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n"
 
 
-def helps() -> str:
-    """Sections with what each command's `--help` shows, for the end of the page of commands."""
-    return "".join(f"\n## {name}\n\n```text\n{help_of(name).strip()}\n```\n" for name in COMMANDS)
+def helps(repository: Path) -> str:
+    """A section for each command, for the end of their page: what `--help` says, and its file in `conf`.
+
+    The file stands for the values that `--help` lists, since it says what each is.
+    """
+    parts = []
+    for name in COMMANDS:
+        said, values, _ = help_of(name).partition("\nValues, changed as key=value")
+        parts += [f"## {name}", f"```text\n{said.strip()}\n```"]
+        if values:
+            text = (repository / "conf" / f"{name}.yaml").read_text(encoding="utf-8")
+            keys = text.partition("hydra:\n")[0].strip()
+            parts += [f"`conf/{name}.yaml`:", f"```yaml\n{keys}\n```"]
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def help_of(name: str, *words: str) -> str:
