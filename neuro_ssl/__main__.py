@@ -11,7 +11,7 @@ from neuro_ssl import __version__
 
 # Modules with a `main`, in the order in which a study needs them.
 COMMANDS = (
-    *("simulate", "preprocess", "quality", "store", "train", "evaluate"),
+    *("simulate", "preprocess", "quality", "store", "train", "rerun", "evaluate"),
     *("embed", "explain", "report", "dashboard", "weights", "benchmark"),
 )
 

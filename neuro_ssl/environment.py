@@ -14,8 +14,12 @@ from typing import Any
 import torch
 
 
-def environment() -> dict[str, Any]:
-    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`."""
+def environment(n_processes: int = 1) -> dict[str, Any]:
+    """The code and the machine: `versions`, `commit`, `dirty`, `hardware`.
+
+    Args:
+        n_processes: that work together.
+    """
     packages = ("neuro_ssl", "torch", "lightning", "monai", "numpy", "nibabel", "hydra-core")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
@@ -24,6 +28,10 @@ def environment() -> dict[str, Any]:
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            # On which the last digits of sums depend: who shares them out, and how wide a CPU's vectors are.
+            "processes": n_processes,
+            "threads": torch.get_num_threads(),
+            "vectors": torch.backends.cpu.get_cpu_capability(),
         },
     }
 

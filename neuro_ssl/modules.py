@@ -1,9 +1,11 @@
 """Modules from their configuration, and their tensors by name."""
 
+import hashlib
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuro_ssl.errors import InputError
@@ -38,3 +40,12 @@ def with_all_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, 
     """A state that holds first names alone, completed by the others."""
     others = {name: state[first] for name, first in first_names(module).items() if name not in state and first in state}
     return {**state, **others}
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """Hash of tensors with their names, types and shapes, whatever their order: one digest, the same weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -36,6 +36,7 @@ import yaml
 from neuro_ssl.environment import command_line, environment
 from neuro_ssl.errors import InputError
 from neuro_ssl.files import LEFTOVER, appearing, held
+from neuro_ssl.modules import state_hash
 
 if TYPE_CHECKING:
     from neuro_ssl.checkpoint import Weights
@@ -48,6 +49,7 @@ def describe_run(
     data: dict[str, Any],
     weights: "Weights | None",
     leakage: dict[str, Any] | None,
+    n_processes: int,
 ) -> dict[str, Any]:
     """What `run.yaml` says about a run: what is done to what, by which code, where.
 
@@ -58,6 +60,7 @@ def describe_run(
         data: `summary` of the volume store, and `split`, how it was divided otherwise than on file.
         weights: what the encoder starts from.
         leakage: record of the verdict; None for pretraining, which evaluates nobody.
+        n_processes: that train together.
     """
     learnt = weights.record.get("covariates") or [] if weights else []  # labels that pretraining learnt from
     return {
@@ -71,13 +74,14 @@ def describe_run(
             "parameters_millions": round(sum(p.numel() for p in task.encoder.parameters()) / 1e6, 2),
         },
         "weights": {"name": weights.name, "path": str(weights.path), **weights.carried} if weights else None,
+        **({"weights_hash": state_hash(weights.state)} if weights else {}),
         "leakage": leakage,
         **({"test_opened": []} if task.stage == "downstream" else {}),
         "covariates": sorted({*getattr(task, "covariates", ()), *learnt}),
         "frozen": config["frozen"],
         "epochs": config["trainer"]["max_epochs"],
         "batch_size": config["batch_size"],
-        **environment(),
+        **environment(n_processes),
         "config": config,
     }
 

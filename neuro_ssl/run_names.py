@@ -10,7 +10,7 @@ from typing import Any
 ELSEWHERE = {
     *("name", "debug", "data_dir", "runs_dir", "grid", "dataset", "weights", "needs_weights", "allow_leakage"),
     *("open_test", "num_workers", "ram_cache_gb", "checkpoint_minutes", "representation_every_epochs", "logger"),
-    *("acceleration", "objective"),
+    *("acceleration", "objective", "rerun_of"),
 }
 ELSEWHERE_IN = {
     "trainer": {

@@ -90,6 +90,7 @@ class TrainConfig:
     allow_leakage: bool = MISSING
     open_test: bool = MISSING
     early_stopping_patience: int | None = MISSING
+    rerun_of: str | None = MISSING
     dataset: Any = MISSING
     split: Any = MISSING
     encoder: Any = MISSING

@@ -45,6 +45,7 @@ def main(cfg: TrainConfig) -> float | None:
     from neuro_ssl.data.protocols import divide
     from neuro_ssl.data.supervised import SupervisedDataModule
     from neuro_ssl.data.targets import fraction_label, read_targets
+    from neuro_ssl.determinism import indeterminism_told
     from neuro_ssl.encoders import Encoder
     from neuro_ssl.memory import out_of_memory_told
     from neuro_ssl.run import RunDirectory, describe_run
@@ -79,7 +80,8 @@ def main(cfg: TrainConfig) -> float | None:
         encoder.check_grid(store.grid.shape)
     normalises = normalises_over_batch(encoder)
     named_after = config if normalises else config | {"micro_batch_size": None}
-    run = RunDirectory(Path(cfg.runs_dir) / run_name(task_name, named_after, store.identity, begins_with))
+    name = cfg.rerun_of or run_name(task_name, named_after, store.identity, begins_with)
+    run = RunDirectory(Path(cfg.runs_dir) / name)
     if point := sweep_point():
         point.note(run=run.path)
     if run.finished and (pretraining or run.results or test_closed):
@@ -126,10 +128,11 @@ def main(cfg: TrainConfig) -> float | None:
     build(config["acceleration"]).apply(encoder, trainer.strategy.root_device)
     datamodule.check_shares(trainer.world_size)
 
-    with faults_told(trainer), run.locked(trainer.is_global_zero), tracked(trainer.loggers, run):
+    with faults_told(trainer), indeterminism_told(), run.locked(trainer.is_global_zero), tracked(trainer.loggers, run):
         resume_from = run.last_checkpoint()
         if trainer.is_global_zero:
-            run.begin(describe_run(config, choices(), task, data, weights, leakage.record), resume_from)
+            about = describe_run(config, choices(), task, data, weights, leakage.record, trainer.world_size)
+            run.begin(about, resume_from)
             run.write_splits(store.manifest)
             leakage.seen.write(run.path)
             going_on = ", going on from its last checkpoint" if resume_from else ""

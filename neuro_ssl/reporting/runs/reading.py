@@ -143,6 +143,8 @@ def _read_run(path: Path) -> Sequence[Run | Unfinished]:
     facts = _parsed(path / "run.yaml", lambda file: yaml.safe_load(file.read_text()))
     if not isinstance(facts, dict):
         raise InputError(f"{path / 'run.yaml'}: not a mapping; delete the run and train it again")
+    if (facts.get("config") or {}).get("rerun_of"):  # neither another seed nor a second look at the test split
+        return []
     if why := UNFINISHED.get(str(facts.get("status"))):
         return [Unfinished(str(facts.get("name", path.name)), path, why)]
     info = _validated(path / "run.yaml", RunInfo, facts)
