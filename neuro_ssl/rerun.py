@@ -84,7 +84,7 @@ def rerun(path: Path, options: Sequence[str] = (), output: Path | None = None, a
     folder = (output or path.resolve().parent / "reruns") / original.name
     if folder.resolve() == path.resolve():
         raise InputError(f"{folder} is the run itself; choose another --output")
-    config = original.config | {"runs_dir": str(folder.parent.absolute())} | _new_keys(original.config)
+    config = _of_this_version(original.config) | {"runs_dir": str(folder.parent.absolute())}
     config = original.placed(_given(config, options))
     again = RunDirectory(folder)
     if again.finished:
@@ -149,8 +149,10 @@ def _given(config: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def _new_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys that this version has and the recorded configuration hasn't, at their defaults.
+def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded configuration with keys that are new since, at their defaults.
+
+    And without trackers, which would take the repetition for the original, whose name it has.
 
     Raises:
         InputError: a recorded key is gone.
@@ -166,12 +168,9 @@ def _new_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     known = [field.name for field in fields(TrainConfig)]
     if gone := [key for key in config if key not in known]:
         raise InputError(f"config.{gone[0]} of its run.yaml is no key any more")
-    missing = [key for key in known if key not in config]
-    if not missing:
-        return {}
     with hydra.initialize_config_dir(CONF_DIR, version_base="1.3"):
-        today = hydra.compose("train")
-        return {key: plain(today[key]) for key in missing}
+        today = hydra.compose("train", ["logger=csv"])
+        return {key: plain(today[key]) if key == "logger" or key not in config else config[key] for key in known}
 
 
 def _data(original: "Recorded", config: dict[str, Any]) -> "list[Difference]":

@@ -69,12 +69,16 @@ def _history(original: Path, rerun: Path) -> tuple[bool, str]:
         table = pd.read_csv(file)[["step", "metric", "value"]]
         table = table[~table["metric"].str.match(TIMINGS)]
         tables.append(table.assign(number=table.groupby(["step", "metric"]).cumcount()))
+    names = [set(table["metric"]) for table in tables]
+    of_one = sorted(names[0] ^ names[1])  # measured by the version of one alone
+    elsewhere = f"; on one side alone: {', '.join(of_one)}" if of_one else ""
+    tables = [table[~table["metric"].isin(of_one)] for table in tables]
     both = tables[0].merge(tables[1], how="outer", on=["step", "metric", "number"], indicator=True)
     alone = both[both["_merge"] != "both"]
     values = both[both["_merge"] == "both"]
     differs = (values["value_x"] != values["value_y"]) & ~(values["value_x"].isna() & values["value_y"].isna())
     if not differs.any() and alone.empty:
-        return True, f"{len(values)} values at {values['step'].nunique()} steps"
+        return True, f"{len(values)} values at {values['step'].nunique()} steps{elsewhere}"
     told = []
     if differs.any():
         different = values[differs].assign(size=_relative(values[differs]))
@@ -85,9 +89,9 @@ def _history(original: Path, rerun: Path) -> tuple[bool, str]:
             f"{most['step']}"
         )
     if not alone.empty:
-        names = ", ".join(alone["metric"].unique()[:3])
-        told.append(f"{len(alone)} values are on one side alone, from step {alone['step'].min()} on: {names}")
-    return False, "; ".join(told)
+        which = ", ".join(alone["metric"].unique()[:3])
+        told.append(f"{len(alone)} values are on one side alone, from step {alone['step'].min()} on: {which}")
+    return False, "; ".join(told) + elsewhere
 
 
 def _weights(original: Path, rerun: Path) -> tuple[bool, str]:

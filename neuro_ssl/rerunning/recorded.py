@@ -12,7 +12,6 @@ from neuro_ssl.run import RunDirectory
 
 NEEDED = ("stage", "task", "dataset", "encoder", "versions", "commit", "dirty", "hardware", "config")
 UNFINISHED = {"pruned": "was pruned by a search", "running": "is unfinished"}
-METRICS_ALONE = {"csv": {"_target_": "neuro_ssl.tracking.MetricsCSV"}}  # a tracker would take it for the original
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,9 @@ class Recorded:
     def config(self) -> dict[str, Any]:
         """Its resolved configuration, but for what a repetition must not do again.
 
-        That is to look at a test split that stayed closed, to log to a tracker, whose run of this name is the original,
-        and to find anew how many scans a device holds.
+        That is to look at a test split that stayed closed, and to find anew how many scans a device holds.
         """
-        config: dict[str, Any] = {**self.record["config"], "rerun_of": self.name, "logger": METRICS_ALONE}
+        config: dict[str, Any] = {**self.record["config"], "rerun_of": self.name}
         if self.record["stage"] == "downstream":
             config["open_test"] = bool(self.record.get("test_opened", (self.path / "results.json").exists()))
         if config.get("micro_batch_size") == "auto":
