@@ -14,7 +14,8 @@ from neuro_ssl.dashboards.panels import (
 )
 from neuro_ssl.dashboards.plan import Plan
 
-COLUMNS = ("run:jobType", "run:group", "tags:__ALL__", "run:state", "summary:test/auroc", "summary:test/mae")
+SCORES = ("best/val/auroc", "best/val/loss", "test/auroc", "test/mae")
+COLUMNS = ("run:jobType", "run:group", "tags:__ALL__", "run:state", *(f"summary:{score}" for score in SCORES))
 
 
 def workspace_of(plan: Plan) -> ws.Workspace:

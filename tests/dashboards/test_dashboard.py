@@ -13,7 +13,9 @@ from neuro_ssl.callbacks import Throughput
 from neuro_ssl.dashboards.charts import DOWNSTREAM
 from neuro_ssl.evaluation.representation import objectives
 from neuro_ssl.evaluation.scores import score_predictions
+from neuro_ssl.run import RunDirectory
 from neuro_ssl.tasks.results import as_metrics
+from neuro_ssl.tracking.description import summary_of
 from tests.callbacks.training import train
 from tests.conftest import run_command
 
@@ -38,6 +40,8 @@ def logged(random_scans, tmp_path_factory):
         run_command("train", f"+experiment={recipe}", *rest, *data, *how, *tracker, f"runs_dir={folder}")
     noted = [json.loads(line) for file in folder.glob("*/recorded.jsonl") for line in file.read_text().splitlines()]
     names = {kind: {name for this, name in noted if this == kind} for kind in ("metric", "picture", "key")}
+    for run in map(RunDirectory, folder.iterdir()):
+        names["metric"] |= set(summary_of(run.path, run.record, "finished"))
     (folder / "gpu").mkdir()
     train(random_scans, folder / "gpu", throughput=Throughput(peak=1e10), log_every_n_steps=4, n_epochs=1)
     names["metric"] |= set(pd.read_csv(folder / "gpu" / "metrics.csv")["metric"])
@@ -108,6 +112,15 @@ def test_every_panel_shows_what_runs_log(logged, written):
         pictures = {key for panel in shown for key in panel["config"].get("mediaKeys", [])}
         assert {"test/roc", "test/predicted_vs_true"} <= pictures
         assert {key.replace("val/", "test/") for key in pictures} == logged["picture"]
+
+
+def test_so_do_the_columns_of_the_table_of_runs(logged, written):
+    workspace, _ = written()
+    columns = workspace["spec"]["section"]["runSets"][0]["runFeed"]["columnOrder"]
+    assert columns[0] == "run:displayName"
+    scores = {column.removeprefix("summary:") for column in columns if column.startswith("summary:")}
+    assert scores
+    assert scores <= logged["metric"]
 
 
 def test_a_misspelt_name_would_be_found(logged, written):
