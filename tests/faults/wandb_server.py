@@ -36,6 +36,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("graphql"):
             name = json.loads(body).get("variables", {}).get("name", "")
             data = next((answer for word, answer in ANSWERS.items() if word in body), {})
+            if "errors" in data:
+                self.answer(data)
+                return
             self.answer({"data": json.loads(json.dumps(data).replace("NAME", name))})
         else:
             self.answer({"limits": {}})
