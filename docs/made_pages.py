@@ -69,12 +69,25 @@ def helps(repository: Path) -> str:
     parts = []
     for name in COMMANDS:
         said, values, _ = help_of(name).partition("\nValues, changed as key=value")
-        parts += [f"## {name}", f"```text\n{said.strip()}\n```"]
+        parts += [
+            f"## {name}",
+            *(map(_as_page, said.strip().split("\n\n")) if values else [f"```text\n{said.strip()}\n```"]),
+        ]
         if values:
             text = (repository / "conf" / f"{name}.yaml").read_text(encoding="utf-8")
             keys = text.partition("hydra:\n")[0].strip()
             parts += [f"`conf/{name}.yaml`:", f"```yaml\n{keys}\n```"]
     return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _as_page(paragraph: str) -> str:
+    """A paragraph of a help text: commands are indented there, and choices have a line each."""
+    lines = paragraph.splitlines()
+    if lines[0].startswith("  "):
+        return "```bash\n" + "\n".join(line.removeprefix("  ") for line in lines) + "\n```"
+    if all(re.match(r"[\w/]+: ", line) for line in lines):
+        return "\n".join("- `{}`: {}".format(*line.split(": ", 1)) for line in lines)
+    return " ".join(lines)
 
 
 def help_of(name: str, *words: str) -> str:
