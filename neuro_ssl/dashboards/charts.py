@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from neuro_ssl.callbacks.health import COLLAPSED_RANK, COLLAPSED_SD
 
+STEP = "trainer/global_step"  # what Lightning counts; W&B's own steps are calls of its logger
+
 
 @dataclass(frozen=True)
 class Chart:

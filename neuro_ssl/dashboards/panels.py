@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from wandb_workspaces.reports import v2 as wr
 
-from neuro_ssl.dashboards.charts import Chart, Pictures
+from neuro_ssl.dashboards.charts import STEP, Chart, Pictures
 
-STEP = "trainer/global_step"  # what Lightning counts; W&B's own steps are calls of its logger
 N_RUNS = 30  # the most in a chart
 
 

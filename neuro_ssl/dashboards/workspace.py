@@ -2,10 +2,9 @@
 
 import wandb_workspaces.workspaces as ws
 
-from neuro_ssl.dashboards.charts import DOWNSTREAM, MEDIA, PRETRAINING, TRAINING
+from neuro_ssl.dashboards.charts import DOWNSTREAM, MEDIA, PRETRAINING, STEP, TRAINING
 from neuro_ssl.dashboards.panels import (
     N_RUNS,
-    STEP,
     chart_panel,
     coordinates_panel,
     efficiency_panel,

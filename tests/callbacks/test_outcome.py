@@ -11,7 +11,7 @@ import torch
 
 from neuro_ssl.callbacks import draw_outcome, outcome
 from neuro_ssl.callbacks.saliency_figure import Shown, saliency_figure
-from neuro_ssl.dashboards.charts import DOWNSTREAM
+from neuro_ssl.dashboards.charts import DOWNSTREAM, STEP
 from neuro_ssl.run import RunDirectory
 from tests.conftest import run_command
 
@@ -35,9 +35,11 @@ def test_pictures_lie_in_the_run_directory(run):
         assert min(picture.shape[:2]) > 200 and picture[..., :3].std() > 0.05, name
 
 
-def test_the_dashboard_finds_its_validation_scores(run):
+def test_the_dashboard_finds_its_steps_and_validation_scores(run):
     metrics = set(pd.read_csv(run.path / "metrics.csv")["metric"])
     (pattern,) = (chart.pattern for chart in DOWNSTREAM if chart.pattern)
+    (tracked,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    assert STEP.encode() in tracked.read_bytes()  # which is not compressed
     assert {name for name in metrics if re.search(pattern, name)} == {"val/brain_age/mae", "val/sex/auroc"}
 
 
