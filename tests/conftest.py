@@ -72,13 +72,17 @@ def pretrained(real_brains, tmp_path_factory):
 @pytest.fixture(scope="session")
 def random_scans(tmp_path_factory):
     """A store of cohort `c` in `stores/c` of its data_dir: noise with 7 training, 3 validation and 3 test scans."""
+    return store_of_noise(tmp_path_factory.mktemp("store"))
+
+
+def store_of_noise(folder, prefix=""):
+    """What `random_scans` is, in a folder; subjects are called by a prefix and a number."""
     import numpy as np
 
     from neuro_ssl.data.manifest import add_scan_ids, validate
     from neuro_ssl.data.store_writer import StoreWriter
     from neuro_ssl.grid import Grid
 
-    folder = tmp_path_factory.mktemp("store")
     grid = Grid.named("16mm")
     random = np.random.default_rng(0)
     splits = ["train"] * 7 + ["val"] * 3 + ["test"] * 3
@@ -87,7 +91,7 @@ def random_scans(tmp_path_factory):
     for image in images:
         image.write_text(image.name)
     table = {
-        "subject_id": [f"c/{i}" for i in subjects],
+        "subject_id": [f"c/{prefix}{i}" for i in subjects],
         "session_id": [str(i) for i in range(len(splits))],
         "image_path": map(str, images),
         "split": splits,

@@ -1,6 +1,5 @@
 """A run that was killed goes on as if nothing had happened: same weights bit for bit, same history, nothing twice."""
 
-import json
 import random
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import wandb
 import yaml
 from filelock import FileLock, Timeout
 
@@ -233,40 +231,6 @@ def test_a_second_copy_of_a_running_run_is_refused(arguments, tmp_path, command,
     with FileLock(only_run(tmp_path) / ".lock"), pytest.raises(SystemExit):
         command("train", *arguments("from_scratch", tmp_path))
     assert "another process works on this run" in capsys.readouterr().err
-
-
-def wandb_history(run):
-    """What an offline W&B run holds, as W&B's own inspector prints it."""
-    (folder,) = run.glob("wandb/offline-run-*")
-    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.splitlines()
-    records = [json.loads(line) for line in lines]
-    return [record for record in records if record["type"] == "history"]
-
-
-def test_wandb_holds_the_whole_history_once_offline_without_a_key(arguments, tmp_path, command, monkeypatch, capsys):
-    offline = [*arguments("from_scratch", tmp_path), "logger=wandb"]
-    interrupted(monkeypatch, command, offline, step=7)
-    wandb.finish()  # a killed process takes the tracker's run with it
-    capsys.readouterr()
-    command("train", *offline)
-    run = only_run(tmp_path)
-    assert f"wandb sync {run}/wandb/offline-run-*" in capsys.readouterr().out
-    assert len(list(run.glob("wandb/offline-run-*/run-*.wandb"))) == 1
-    metrics = pd.read_csv(run / "metrics.csv")
-    tracked = [
-        (record["history"]["item"]["trainer/global_step"], name, value)
-        for record in wandb_history(run)
-        for name, value in record["history"]["item"].items()
-        if name in set(metrics["metric"])
-    ]
-    expected = list(zip(metrics["step"], metrics["metric"], metrics["value"], strict=True))
-    assert len(tracked) == len(expected) > 15
-    for (step, name, value), (expected_step, expected_name, expected_value) in zip(
-        sorted(tracked), sorted(expected), strict=True
-    ):
-        assert (step, name) == (expected_step, expected_name)
-        assert value == pytest.approx(expected_value, rel=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_with_what_made_it(arguments, tmp_path, command, capsys):

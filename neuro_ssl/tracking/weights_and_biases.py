@@ -28,7 +28,6 @@ KEPT_TO_ITSELF: dict[str, Any] = {
     "disable_code": True,
     "host": "",
     "program": "neuro_ssl.train",
-    "allow_offline_artifacts": False,  # a table would be one too, and give the path of its temporary copy
 }
 
 
@@ -208,7 +207,10 @@ class Wandb(WandbLogger):
         shown = table[["split", "task", "target", "prediction"]].copy()
         for column in ("scan_id", "subject_id"):
             shown.insert(0, column.removesuffix("_id"), table[column].map(hashed))
-        self.experiment.log({"predictions": wandb.Table(dataframe=shown)})
+        run, logged = self.experiment, wandb.Table(dataframe=shown)
+        # As a file alone: W&B would make an artifact of it too, and note the path of its temporary copy.
+        logged.bind_to_run(run, "predictions", run.step)
+        run.log({"predictions": logged.to_json(run)})
 
 
 def wandb_logger(

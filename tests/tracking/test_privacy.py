@@ -1,0 +1,85 @@
+import os
+
+import pytest
+
+from neuro_ssl.errors import InputError
+from neuro_ssl.tracking import tensorboard
+from neuro_ssl.tracking.privacy import KEY_FILE, KeyedHash, without_places_and_people
+
+LEAVES = [
+    "hf://org/name@v1.0",
+    "mg/dl",
+    "sub-{MRID}_T1.nii.gz",
+    "1/2",
+    "neuro_ssl.optim.Optimizer",
+    "anat/*_T1w.nii.gz",
+    "n/a",
+]
+STAYS = {
+    "/data/ixi": "[path]",
+    "~/ixi/a b": "[path] b",
+    "~someone/ixi": "[path]",
+    "../patients/42": "[path]",
+    "./patients": "[path]",
+    r"C:\patients\42": "[path]",
+    "file:///data/42": "[path]",
+    "weights=/data/42, seed=1": "weights=[path], seed=1",
+}
+
+
+def test_paths_are_taken_out_and_nothing_else():
+    for text in LEAVES:
+        assert without_places_and_people(text) == text
+    for text, left in STAYS.items():
+        assert without_places_and_people({"a": [{"b": text}]}) == {"a": [{"b": left}]}
+
+
+def test_places_are_left_out_and_people_counted():
+    config = {"data_dir": "data", "seed": 1, "dataset": {"root": "x", "cohort": "c", "shared_subjects": ["a", "b"]}}
+    assert without_places_and_people(config) == {"seed": 1, "dataset": {"cohort": "c", "n_shared_subjects": 2}}
+    assert without_places_and_people({"shared_subjects": None}) == {"shared_subjects": None}
+
+
+def test_hashes_are_the_same_in_one_folder_of_runs_and_others_elsewhere(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    here, again, elsewhere = (KeyedHash(tmp_path / name)("c/1") for name in "aab")
+    assert here == again != elsewhere
+    assert KeyedHash(tmp_path / "a")("c/2") != here
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path):
+    KeyedHash(tmp_path)
+    os.chmod(tmp_path / KEY_FILE, 0o644)  # noqa: PTH101
+    with pytest.raises(InputError, match="chmod 600"):
+        KeyedHash(tmp_path)
+
+
+def test_a_damaged_key_is_refused(tmp_path):
+    (tmp_path / KEY_FILE).touch(0o600)
+    with pytest.raises(InputError, match="too short"):
+        KeyedHash(tmp_path)
+    (tmp_path / KEY_FILE).write_text("not hexadecimal")
+    with pytest.raises(InputError, match=r"no key .* logger.ids=local"):
+        KeyedHash(tmp_path)
+
+
+def test_without_tensorboard_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'neuro_ssl\[tensorboard\]'"):
+        tensorboard.tensorboard_logger(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("logger.images=true", "logger.images=True: local keeps"),
+        ("logger.ids=plain", "logger.ids=plain: local keeps"),
+        ("logger.wandb.images=true", "logger.wandb.images is no key"),
+        ("+logger.image=upload", "logger.image: expected a component"),
+    ],
+)
+def test_a_switch_is_one_of_two(option, message, command, capsys):
+    with pytest.raises(SystemExit):
+        command("train", option)
+    assert message in capsys.readouterr().err
