@@ -209,7 +209,7 @@ class Wandb(WandbLogger):
             shown.insert(0, column.removesuffix("_id"), table[column].map(hashed))
         run, logged = self.experiment, wandb.Table(dataframe=shown)
         # As a file alone: W&B would make an artifact of it too, and note the path of its temporary copy.
-        logged.bind_to_run(run, "predictions", run.step)
+        logged.bind_to_run(run, "predictions", run.step)  # type: ignore[no-untyped-call]
         run.log({"predictions": logged.to_json(run)})
 
 
