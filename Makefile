@@ -42,11 +42,11 @@ lint: install  ## formatting, lint, types, import rules
 	$(BIN)/lint-imports
 
 docs: install  ## the documentation: docs/_build/html/index.html
-	if [ -f docs/conf.py ]; then $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html; fi
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 format: install  ## put formatting and imports right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv, built pages and caches; data and runs stay
-	rm -rf .venv .venv-lowest docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-lowest docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
