@@ -16,6 +16,7 @@ def main(cfg: ReportConfig) -> None:
     from neuro_ssl.reporting.evaluations.reading import read_evaluations
     from neuro_ssl.reporting.evaluations.section import evaluation_section
     from neuro_ssl.reporting.explanations.section import explanation_sections
+    from neuro_ssl.reporting.methods.section import methods_sections
     from neuro_ssl.reporting.page import LARGE_MB, PAGE, write
     from neuro_ssl.reporting.runs.reading import apart_from_evaluations, read_directories
     from neuro_ssl.reporting.runs.sections import run_sections
@@ -30,15 +31,17 @@ def main(cfg: ReportConfig) -> None:
     runs, elsewhere = apart_from_evaluations(everything, found.named) if found.evaluations else (everything, [])
     sections = run_sections(runs, elsewhere)
     sections += sweep_sections(all_sweeps(found.sweeps) if cfg.runs is None else [read_sweep(f) for f in found.sweeps])
-    sections += evaluation_section(read_evaluations(found.evaluations, every=cfg.runs is not None))
+    evaluations = read_evaluations(found.evaluations, every=cfg.runs is not None)
+    sections += evaluation_section(evaluations)
     sections += embedding_sections(found.evaluations, cfg.embeddings, cfg.projections)
     sections += explanation_sections(found.explanations)
+    sections += methods_sections(runs, evaluations.finished, sections)
     output = Path(cfg.output)
     judged = [Path(cfg.runs_dir)] if cfg.runs is None else sorted({path.parent for path in found.evaluations})
     warnings = [line for folder in judged for line in reopened(folder)]
     write(output, sections, datetime.now().astimezone(), cfg.figures, warnings)
 
-    tables = [text for section in sections for name, text in section.files.items() if name.endswith(".md")]
+    tables = [text for section in sections for name, text in section.files.items() if name in section.printed]
     for text in tables:
         print(text)
     for line in warnings + [line for section in sections for line in section.warnings]:

@@ -6,6 +6,7 @@ test split if the original did. Exit status: 0 the same, 3 not the same, 1 nothi
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def rerun(path: Path, options: Sequence[str] = (), output: Path | None = None, a
     else:
         changes = {"data": _data(original, config), "initial weights": _weights(original, config)}
         now = {**original.record, **environment(original.record["hardware"].get("processes", 1))}
+        now["hardware"] |= original.threads
         say(
             "\n".join(
                 [f"repeating {path}", *listed({"code and machine": code_and_machine(original.record, now)} | changes)]
@@ -264,7 +266,8 @@ def _train(folder: Path, original: "Recorded") -> None:
         SystemExit: it was stopped; the same command goes on.
     """
     command = [sys.executable, "-m", "neuro_ssl.train", "--config-dir", str(folder), "--config-name", CONFIG]
-    status = watched(command)
+    environment = os.environ | ({"OMP_NUM_THREADS": str(n)} if (n := original.threads.get("threads")) else {})
+    status = watched(command, environment)
     if status < 0 or status > 128:
         raise SystemExit(status if status > 0 else 128 - status)
     if status:
@@ -275,7 +278,7 @@ def _train(folder: Path, original: "Recorded") -> None:
         )
 
 
-def watched(command: Sequence[str]) -> int:
+def watched(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end, and hand on to it the signals that ask for a stop.
 
     Returns:
@@ -283,7 +286,7 @@ def watched(command: Sequence[str]) -> int:
     """
     from neuro_ssl.signals import STOPPING
 
-    with subprocess.Popen(command) as child:
+    with subprocess.Popen(command, env=environment) as child:
         before = {s: signal.signal(s, lambda signum, _: child.send_signal(signum)) for s in STOPPING}
         try:
             return child.wait()

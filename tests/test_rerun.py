@@ -36,7 +36,7 @@ def in_process(monkeypatch):
     """The training in this process, as it would be in its own; the commands that were run."""
     commands = []
 
-    def run(command):
+    def run(command, environment):
         commands.append(command)
         run_command("train", *command[3:])
         return 0

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from neuro_ssl.data.demographics import demographics
 from neuro_ssl.grid import Grid
 
 DARKEST_BRAIN = 1e-4  # what a brain's darkest voxel is lifted to; white matter is near 1
@@ -70,6 +71,7 @@ def summary_of(volumes: Volumes, preprocessing: Mapping[str, Any]) -> dict[str, 
         "store": str(volumes.path),
         "n_scans": subjects.size().to_dict(),
         "n_subjects": subjects.nunique().to_dict(),
+        "demographics": demographics(volumes.manifest),
     }
 
 

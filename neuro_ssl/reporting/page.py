@@ -21,7 +21,7 @@ RECORD = ".report"  # what of a folder a report has written
 LARGE_MB = 15  # a page beyond is too much for many mail servers
 ORDER = (
     *("summary", "results", "sweeps", "evaluations", "embeddings", "pretraining", "training"),
-    *("explanations", "made", "reading"),
+    *("explanations", "made", "methods", "reading"),
 )
 
 

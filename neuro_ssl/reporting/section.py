@@ -22,7 +22,7 @@ class Section:
         simulated: cohorts in it that are simulated; named on top as well.
         real: cohorts in it that are not.
         sources: what it was made from, in words: `3 finished runs`.
-        files: more files beside the page, by name: tables as text. What ends in `.md` is printed, too.
+        files: more files beside the page, by name: tables as text.
     """
 
     name: str
@@ -35,3 +35,8 @@ class Section:
     real: Sequence[str] = ()
     sources: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def printed(self) -> list[str]:
+        """The files that a terminal shows, too: tables in Markdown, and no prose."""
+        return [name for name in self.files if name.endswith(".md") and self.name != "methods"]

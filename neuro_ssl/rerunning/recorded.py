@@ -50,6 +50,12 @@ class Recorded:
         return str(self.record.get("name", self.path.resolve().name))
 
     @property
+    def threads(self) -> dict[str, int]:
+        """How many threads its process had, on which last digits depend; of several processes, Lightning shares out."""
+        machine = self.record["hardware"]
+        return {"threads": machine["threads"]} if "threads" in machine and machine.get("processes") == 1 else {}
+
+    @property
     def data(self) -> dict[str, Any]:
         """What its record says of its scans and their splits."""
         return self.of_data(self.record["dataset"])

@@ -24,6 +24,10 @@ class Dataset(BaseModel, frozen=True):
     split: str = ""
     n_scans: dict[str, int]
     n_subjects: dict[str, int]
+    n_excluded: int | None = None  # by exclude.csv; None in records of a version that didn't tell, as the three below
+    preprocessing: dict[str, Any] = {}
+    cohorts: dict[str, str] = {}  # of several together, by name
+    demographics: dict[str, Any] = {}  # by split, see `data.demographics`
 
     @property
     def title(self) -> str:
@@ -49,6 +53,15 @@ class Weights(BaseModel):
 
     name: str
     path: str
+    citation: str | None = None  # of others' weights, as the next
+    intensity: str | None = None
+
+
+class Validation(BaseModel):
+    """The validation score that chose a downstream run's epoch."""
+
+    metric: str
+    value: float | None
 
 
 class RunInfo(BaseModel):
@@ -75,6 +88,7 @@ class RunInfo(BaseModel):
     dirty: bool | None
     config: dict[str, Any]
     hardware: dict[str, Any]
+    validation: Validation | None = None
 
 
 class Interval(BaseModel):
