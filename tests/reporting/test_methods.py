@@ -1,4 +1,4 @@
-"""Methods are told from records: what these hold is in the text, what they don't is a gap, and nothing else is there."""
+"""Methods are told from records: what these hold is in the text, what they don't is a gap."""
 
 import json
 import re
@@ -22,19 +22,14 @@ from tests.reporting.fake_runs import PRETRAINING, write_runs
 CITED = re.compile(r"(?:[A-Z][\w-]+(?: et al\.| & [A-Z][\w-]+)?) (?:19|20)\d\d")
 
 
-def methods(runs_dir):
+def methods(runs_dir, compared=False):
     runs = read_runs(runs_dir)
-    (section,) = methods_sections(runs, [], run_sections(runs))
+    (section,) = methods_sections(runs, [], run_sections(runs) if compared else [])
     return section.files["methods.md"]
 
 
 def part(text, heading):
     return text.partition(f"## {heading}\n\n")[2].partition("\n\n## ")[0]
-
-
-def edit(path, **changes):
-    record = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(record | changes))
 
 
 def conf(kind):
@@ -116,7 +111,7 @@ def test_what_records_lack_is_a_gap_for_the_author(tmp_path):
 
 def test_tests_are_named_that_were_made_and_openings_counted(tmp_path):
     write_runs(tmp_path, tasks=("sex",))
-    statistics = part(methods(tmp_path), "Statistics")
+    statistics = part(methods(tmp_path, compared=True), "Statistics")
     assert "DeLong et al. 1988" in statistics and "Obuchowski 1997" in statistics and "Holm 1979" in statistics
     assert "permutation" not in statistics
     name = "sex-finetune-pretrained-0"
@@ -127,17 +122,11 @@ def test_tests_are_named_that_were_made_and_openings_counted(tmp_path):
 
 def test_preprocessing_is_told_by_its_steps(tmp_path):
     write_runs(tmp_path, simulated=False, tasks=("age",), pretraining=False)
-    done = {
-        "brain_extraction": "deepbet",
-        "registration": "rigid",
-        "bias_correction": True,
-        "intensity": "white matter = 1",
-    }
-    for run in tmp_path.glob("age-*"):
-        edit(
-            run / "run.yaml",
-            dataset=yaml.safe_load((run / "run.yaml").read_text())["dataset"] | {"preprocessing": done},
-        )
+    done = {"brain_extraction": "deepbet", "registration": "rigid", "bias_correction": True}
+    for file in tmp_path.glob("age-*/run.yaml"):
+        record = yaml.safe_load(file.read_text())
+        record["dataset"]["preprocessing"] = done | {"intensity": "white matter = 1"}
+        file.write_text(yaml.safe_dump(record))
     text = part(methods(tmp_path), "Preprocessing")
     steps = [
         "N4 (Tustison et al. 2010)",
@@ -185,6 +174,8 @@ def test_somebody_elses_parts_are_gaps():
     assert "[please add: its architecture" in encoder(info("plain", encoder={"_target_": "my_encoders.Plain"}))
     assert views({"_target_": "mine.Views"}) == "[please add: the augmentation Views]"
     assert "[please add" in training._objective({"_target_": "mine.Objective"})
+    of_another_version = info("resnet18", encoder={"_target_": "neuro_ssl.encoders.resnet3d.ResNet3D", "depth": 18})
+    assert encoder(of_another_version) == "[please add: the encoder; width is not recorded]"
 
 
 def info(name, **config):

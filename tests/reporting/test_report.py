@@ -78,7 +78,7 @@ def test_the_command_writes_one_self_contained_page_and_its_tables(runs_dir, com
     reopened = "The test set sex/test of evaluation-ixi-1a2b3c4d was opened 2 times, 2026-01-01, 2026-02-01"
     assert reopened in (output / "report.html").read_text() and any(line.startswith(reopened) for line in printed)
     assert printed[-1] == f"report: {output / 'report.html'}"
-    tables = ["comparisons.csv", "results.csv", "results.md", "results.tex"]
+    tables = ["comparisons.csv", "results.csv", "results.md", "results.tex", "methods.md", "methods.tex"]
     assert sorted(f.name for f in output.iterdir()) == sorted([".report", "figures", "report.html", *tables])
 
     text = (output / "report.html").read_text()

@@ -7,7 +7,7 @@ from typing import Any
 from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
 from neuro_ssl.reporting.cautions import learnt_from_labels
 from neuro_ssl.reporting.evaluations.reading import TEST_SETS, Evaluation
-from neuro_ssl.reporting.methods.words import listed, sentences, unknown
+from neuro_ssl.reporting.methods.words import listed, or_unknown, sentences, unknown
 from neuro_ssl.reporting.runs.reading import DownstreamRun
 
 N_RESAMPLES, N_PERMUTATIONS = 2000, 10_000  # of runs; evaluations have settings
@@ -26,7 +26,7 @@ PROTOCOLS = {
     "finetune": "fine-tuning",
 }
 PROBES = ("ridge_probe", "logistic_probe", "knn_probe")
-PROBED = "What a probe leaves open, as its penalty, was chosen inside the training split (scikit-learn; Pedregosa et al. 2011)."
+PROBED = "What a probe leaves open, as its penalty, was chosen inside the training split (Pedregosa et al. 2011)."
 CLUSTERED = ", in Obuchowski’s form for subjects with several scans (Obuchowski 1997)"
 
 
@@ -145,6 +145,7 @@ def _models(one: Evaluation, role: str) -> str:
     return f"{MODELS[role]} ({names})" if role == "pretrained" else MODELS[role]
 
 
+@or_unknown("test sets")
 def _test_sets(config: Mapping[str, Any]) -> str:
     sets = [TEST_SETS[name][1] if name in TEST_SETS else f"cohort {name}" for name in config.get("test_sets", [])]
     folds = config.get("cross_validation") or {}

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from neuro_ssl.reporting.methods.words import listed, unknown
+from neuro_ssl.reporting.methods.words import listed, or_unknown, unknown
 from neuro_ssl.reporting.runs.records import RunInfo
 
 RESNET = "(He et al. 2016; Hara et al. 2018)"
 SIZES = {"vit_tiny": "ViT-Tiny", "vit_small": "ViT-Small", "vit_base": "ViT-Base"}
 
 
+@or_unknown("the encoder")
 def encoder(info: RunInfo) -> str:
     """`a 3D ResNet-18 (He et al. 2016, …; 33.2 million parameters)`."""
     node = info.config.get("encoder") or {}
@@ -36,6 +37,7 @@ def encoder(info: RunInfo) -> str:
     return f"the encoder {info.encoder.name} ({unknown('its architecture, with a reference')}) with {size}"
 
 
+@or_unknown("the augmentation")
 def views(node: Mapping[str, Any] | None) -> str:
     """What the views change, as a list in words; nothing without views."""
     if not node:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from neuro_ssl.reporting.methods.networks import encoder, views
-from neuro_ssl.reporting.methods.words import counted, listed, sentences, unknown
+from neuro_ssl.reporting.methods.words import counted, listed, or_unknown, sentences, unknown
 from neuro_ssl.reporting.runs.reading import DownstreamRun, PretrainingRun, Run
 from neuro_ssl.reporting.runs.records import RunInfo
 
@@ -95,6 +95,7 @@ def _pretrained(info: RunInfo, several: bool) -> str:
     )
 
 
+@or_unknown("the objective")
 def _objective(node: Mapping[str, Any]) -> str:
     kind = str(node.get("_target_", "")).rpartition(".")[2]
     contrast = hidden = ""
@@ -132,6 +133,7 @@ def _views(config: Mapping[str, Any], pair: bool) -> str:
     )
 
 
+@or_unknown("optimiser and schedule")
 def _optimised(info: RunInfo) -> str:
     """Optimiser, epochs, batch, precision; then rates."""
     config, node = info.config, info.config.get("optimizer")

@@ -1,6 +1,10 @@
 """How the methods put numbers, lists and what isn't known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 def unknown(what: str) -> str:
@@ -21,3 +25,23 @@ def counted(n: int, one: str, many: str | None = None) -> str:
 def sentences(*parts: str) -> str:
     """A paragraph of those that say something."""
     return " ".join(part for part in parts if part)
+
+
+def or_unknown(what: str) -> Callable[[Callable[P, str]], Callable[P, str]]:
+    """Words that become a gap where the record lacks a setting, as those of other versions may.
+
+    Args:
+        what: is then to be added.
+    """
+
+    def decorate(words: Callable[P, str]) -> Callable[P, str]:
+        @wraps(words)
+        def told(*args: P.args, **kwargs: P.kwargs) -> str:
+            try:
+                return words(*args, **kwargs)
+            except KeyError as missing:
+                return unknown(f"{what}; {missing.args[0]} is not recorded")
+
+        return told
+
+    return decorate
