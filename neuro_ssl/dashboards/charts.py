@@ -22,6 +22,7 @@ class Chart:
         pattern: a regular expression in place of the names, where these hang on the data.
         log: a logarithmic vertical axis.
         final: bars of runs, in place of lines over steps.
+        both: the other stage's runs have these metrics too, of which a reader wouldn't think here.
     """
 
     title: str
@@ -30,12 +31,13 @@ class Chart:
     pattern: str | None = None
     log: bool = False
     final: bool = False
+    both: bool = False
 
 
 LOSS = "Worry if neither falls over the first epochs, or if validation rises for long while training falls on."
 
 PRETRAINING: Sequence[Chart] = (
-    Chart("Loss", ("train/loss", "val/loss"), f"Of training scans and of held-out subjects. {LOSS}"),
+    Chart("Loss", ("train/loss", "val/loss"), f"Of training scans and of held-out subjects. {LOSS}", both=True),
     Chart(
         "Parts of the loss",
         ("val/contrastive_loss", "val/reconstruction_loss"),
@@ -129,7 +131,7 @@ TRAINING: Sequence[Chart] = (
     ),
 )
 DOWNSTREAM: Sequence[Chart] = (
-    Chart("Loss", ("train/loss", "val/loss"), f"Of training scans and of validation subjects. {LOSS}"),
+    Chart("Loss", ("train/loss", "val/loss"), f"Of training scans and of validation subjects. {LOSS}", both=True),
     Chart(
         "Validation AUROC",
         ("val/auroc",),

@@ -1,8 +1,12 @@
 """The workspace: what a project's page at W&B shows."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import wandb_workspaces.workspaces as ws
 
-from neuro_ssl.dashboards.charts import DOWNSTREAM, MEDIA, PRETRAINING, STEP, TRAINING
+from neuro_ssl.dashboards.charts import DOWNSTREAM, MEDIA, PRETRAINING, STEP, TRAINING, Chart
 from neuro_ssl.dashboards.panels import (
     N_RUNS,
     chart_panel,
@@ -24,10 +28,9 @@ def workspace_of(plan: Plan) -> ws.Workspace:
     """
     sections = []
     if "pretraining" in plan.stages:
-        charts = [*PRETRAINING, *TRAINING]
-        sections.append(ws.Section(name="Pretraining health", panels=[chart_panel(chart) for chart in charts]))
+        sections.append(ws.Section(name="Pretraining health", panels=_panels([*PRETRAINING, *TRAINING], plan)))
     if "downstream" in plan.stages:
-        sections.append(ws.Section(name="Downstream", panels=[chart_panel(chart) for chart in DOWNSTREAM]))
+        sections.append(ws.Section(name="Downstream", panels=_panels(DOWNSTREAM, plan)))
     sweeps = []
     for stage in plan.stages:
         sweep = plan.sweeps[stage]
@@ -47,3 +50,9 @@ def workspace_of(plan: Plan) -> ws.Workspace:
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=N_RUNS),
         runset_settings=ws.RunsetSettings(filters=plan.filters(), pinned_columns=list(COLUMNS)),
     )
+
+
+def _panels(charts: Sequence[Chart], plan: Plan) -> list[Any]:
+    """Of metrics that both stages log, a workspace of both shows both: unlike a report, it has one set of runs."""
+    mixed = " (filter by Job Type)" if plan.stage is None else ""
+    return [chart_panel(replace(chart, title=chart.title + mixed) if chart.both else chart) for chart in charts]

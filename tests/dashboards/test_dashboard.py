@@ -140,10 +140,10 @@ def test_sections_and_words(written):
     assert kinds == {"Parallel Coordinates Plot", "Parameter Importance", "Scatter Plot"}
     blocks = report["spec"]["blocks"]
     assert [b["children"][0]["text"] for b in blocks if b["type"] == "heading" and b["level"] == 1] == SECTIONS
-    words = json.dumps(blocks)
-    for panel in panels(bank):  # each has its words
-        if title := panel["config"].get("chartTitle") if panel["viewType"] in ("Run History Line Plot",) else None:
-            assert f"{title}. " in words
+    words, drawn = json.dumps(blocks), list(panels(bank))
+    titles = [panel["config"]["chartTitle"] for panel in drawn if panel["viewType"] == "Run History Line Plot"]
+    assert titles.count("Loss (filter by Job Type)") == 2  # of two stages
+    assert all(f"{title.partition(' (filter')[0]}. " in words for title in titles)  # each has its words
     layouts = [panel["layout"] for b in blocks if b["type"] == "panel-grid" for panel in [*panels(b)][:2]]
     assert {(layout["x"], layout["y"]) for layout in layouts} == {(0, 0), (12, 0)}
 
@@ -159,6 +159,7 @@ def test_runs_can_be_chosen(written):
     workspace, report = written("stage=downstream", "group=optuna_sex", "tags=[sex,resnet18]")
     assert workspace["displayName"] == report["displayName"] == "neuro_ssl downstream optuna_sex sex resnet18"
     assert [s["name"] for s in workspace["spec"]["section"]["panelBankConfig"]["sections"]] == SECTIONS[1:]
+    assert next(iter(panels(workspace)))["config"]["chartTitle"] == "Loss"
     chosen = workspace["spec"]["section"]["runSets"][0]["filters"]["filters"]
     assert [(f["key"]["section"], f["key"]["name"], f["op"], f["value"]) for f in chosen] == [
         ("run", "jobType", "=", "downstream"),
