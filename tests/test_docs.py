@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -83,47 +84,96 @@ def extended(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def extending_commands():
+PREPARE = ["grid=16mm", "bias_correction=false", "registration=centre", "n_jobs=1"]
+PREPARE += ["splits={train: 0.5, val: 0.25, test: 0.25}"]
+TRAIN = ["grid=16mm", "strategy=cpu", "logger=csv", "num_workers=0", "batch_size=2", "trainer.max_epochs=1"]
+
+
+def make_lab(folder):
+    """The four real heads in the layout that the page describes."""
+    for n, row in enumerate(pd.read_csv(IXI / "participants.csv").itertuples()):
+        place = folder / f"S{n:03d}_{row.Sex}_{row.Age:.0f}"
+        place.mkdir(parents=True)
+        shutil.copy(IXI / f"{row.MRID}_T1.nii.gz", place / "T1w.nii.gz")
+        shutil.copy(IXI / "masks" / f"{row.MRID}_mask.nii.gz", place / "mask.nii.gz")
+    return folder
+
+
+def make_study(folder):
+    """The same as a table such as the page describes."""
+    folder.mkdir(parents=True)
+    rows = []
+    for n, row in enumerate(pd.read_csv(IXI / "participants.csv").itertuples()):
+        shutil.copy(IXI / f"{row.MRID}_T1.nii.gz", folder / f"P{n}_T1w.nii.gz")
+        of_person = {"ID": f"P{n}", "gender": 1 if row.Sex == "M" else 2, "age_at_scan": row.Age, "mmse": 30 - n}
+        rows.append({**of_person, "mask": IXI / "masks" / f"{row.MRID}_mask.nii.gz"})
+    pd.DataFrame(rows).to_csv(folder / "study.csv", index=False)
+    return folder
+
+
+def runs_in(folder):
+    return {run.name.rpartition("-")[0]: run for run in (folder / "runs").glob("*-*")}
+
+
+def final(run, metric):
+    history = pd.read_csv(run / "metrics.csv")
+    return history[history["metric"] == metric]["value"].iloc[-1]
+
+
+def test_own_dataset_encoder_task_and_views_together(extended):
+    lab = make_lab(extended / "data" / "lab")
+    run_command("preprocess", "--config-dir", "my_conf", "dataset=lab", f"dataset.root={lab}", *PREPARE)
+    manifest = VolumeStore.find(extended / "data/stores/lab", "16mm").manifest
+    assert manifest["subject_id"].tolist() == [f"lab/S{n:03d}" for n in range(4)]
+    assert manifest["age_years"].tolist() == [int(folder.name[-2:]) for folder in sorted(lab.iterdir())]
+    own = ["dataset=lab", "encoder=plain", "encoder.width=8", "task=barlow_twins", "views=intensity_alone"]
+    run_command("train", "--config-dir", "my_conf", *own, *TRAIN)
+    run = runs_in(extended)["barlow_twins"]
+    assert neuro_ssl.load_encoder(run).embed_dim == 32
+    assert 0 < final(run, "train/loss") < np.inf
+    views = np.load(run / "views.npz")
+    brain = views["original"][0] > 0
+    assert all((view[0][~brain] == 0).all() for name, view in views.items() if name != "original")
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_on_extending(extended):
+    roots = {"lab": make_lab(extended / "data" / "lab"), "study": make_study(extended / "data" / "study")}
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
-    return [shlex.split(line) for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
-
-
-def test_the_page_on_extending(extended):
-    """Its commands, on four real heads in the layout that it describes, and on a table such as it describes."""
-    table = pd.read_csv(IXI / "participants.csv")
-    study = []
-    for n, row in enumerate(table.itertuples()):
-        image, mask = IXI / f"{row.MRID}_T1.nii.gz", IXI / "masks" / f"{row.MRID}_mask.nii.gz"
-        for folder, name in (("study", f"P{n}_T1w"), (f"lab/S{n:03d}_{row.Sex}_{row.Age:.0f}", "T1w")):
-            (extended / "data" / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(image, extended / "data" / folder / f"{name}.nii.gz")
-        shutil.copy(mask, extended / "data" / folder / "mask.nii.gz")
-        gender = 1 if row.Sex == "M" else 2
-        study.append({"ID": f"P{n}", "gender": gender, "age_at_scan": row.Age, "mmse": 30 - n, "mask": mask})
-    pd.DataFrame(study).to_csv(extended / "data" / "study" / "study.csv", index=False)
-
-    prepare = ["grid=16mm", "bias_correction=false", "registration=centre", "n_jobs=1"]
-    prepare += ["splits={train: 0.5, val: 0.25, test: 0.25}"]
-    train = ["grid=16mm", "strategy=cpu", "logger=csv", "num_workers=0", "batch_size=2", "trainer.max_epochs=1"]
-    for command in sorted(extending_commands(), key=lambda words: words[2]):  # preprocess before train
-        assert command[:2] == ["python", "-m"]
-        name, words = command[2].removeprefix("neuro_ssl."), command[3:]
-        cohort = "study" if "dataset=study" in words else "lab"
-        words.append(f"dataset.root={extended}/data/{cohort}")
-        words += prepare if name == "preprocess" else train
-        if name == "train" and "encoder=plain" not in words:
-            words += ["encoder=plain", "encoder.width=8"]
-        if not any(word.startswith("dataset=") for word in words):
-            words.append("dataset=lab")
-        run_command(name, *words)
-
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+    for words in sorted(map(shlex.split, commands), key=lambda words: words[2]):  # preprocess before train
+        assert words[:2] == ["python", "-m"]
+        name, options = words[2].removeprefix("neuro_ssl."), words[3:]
+        cohort = "study" if "dataset=study" in options else "lab"
+        options += ["dataset=lab"] if not any(word.startswith("dataset=") for word in options) else []
+        options += PREPARE if name == "preprocess" else TRAIN
+        if name == "train":
+            options += ["encoder.width=8"] if "encoder=plain" in options else ["encoder=plain", "encoder.width=8"]
+        run_command(name, *options, f"dataset.root={roots[cohort]}")
     assert VolumeStore.find(extended / "data/stores/study", "16mm").manifest["mmse"].tolist() == [30, 29, 28, 27]
-    lab = VolumeStore.find(extended / "data/stores/lab", "16mm").manifest
-    assert lab["subject_id"].tolist() == [f"lab/S{n:03d}" for n in range(4)]
-    assert lab["age_years"].tolist() == [round(age) for age in table["Age"]]
-    runs = {run.name.rpartition("-")[0]: run for run in (extended / "runs").glob("*-*")}
-    assert {"simclr_pretrain", "from_scratch-mmse", "barlow_twins"} <= set(runs)
-    assert neuro_ssl.load_encoder(runs["barlow_twins"]).embed_dim == 32
+    assert {"simclr_pretrain", "from_scratch-mmse", "barlow_twins"} <= set(runs_in(extended))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("divided", ["micro_batch_size=1", "trainer.devices=2"])
+def test_the_page_on_extending_has_an_objective_that_may_be_divided(extended, random_scans, divided):
+    """In parts of one scan or over two processes of 4 and 3 scans: the loss and the gradient are the whole batch's."""
+    data = ["dataset=csv", "dataset.cohort=c", f"data_dir='{random_scans.path.parents[2]}'"]
+    own = ["--config-dir", "my_conf", "task=barlow_twins", "encoder=plain", "encoder.width=8", *data, *TRAIN]
+    of = {}
+    for runs, *options in (["whole"], ["divided", divided]):
+        if "trainer.devices=2" in options:
+            options += ["strategy=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+            options += ["trainer.sync_batchnorm=false"]
+        command = [*own, "batch_size=7", f"runs_dir={runs}", *options]
+        subprocess.run(
+            [sys.executable, "-m", "neuro_ssl.train", *command],
+            check=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
+        (run,) = (extended / runs).glob("barlow_twins-*")
+        of[runs] = [final(run, metric) for metric in ("train/loss", "gradient_norm")]
+    assert of["divided"] == pytest.approx(of["whole"], rel=1e-4)
 
 
 def programs():
