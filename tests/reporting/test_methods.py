@@ -17,9 +17,13 @@ from neuro_ssl.reporting.methods.section import methods_sections
 from neuro_ssl.reporting.runs.reading import read_runs
 from neuro_ssl.reporting.runs.records import Encoder, RunInfo
 from neuro_ssl.reporting.runs.sections import run_sections
-from tests.reporting.fake_runs import PRETRAINING, write_runs
+from tests.reporting.fake_runs import PRETRAINING, QUALITY, write_runs
 
 CITED = re.compile(r"(?:[A-Z][\w-]+(?: et al\.| & [A-Z][\w-]+)?) (?:19|20)\d\d")
+
+
+PROBES = {key: value for key, value in QUALITY.items() if key[0] == "linear_probe"}
+TRAINED = {key: value for key, value in QUALITY.items() if key[0] != "linear_probe"}
 
 
 def methods(runs_dir, compared=False):
@@ -94,7 +98,7 @@ def test_every_citation_has_its_entry_and_every_entry_its_citation(real, tmp_pat
 
 
 def test_what_records_lack_is_a_gap_for_the_author(tmp_path):
-    write_runs(tmp_path, simulated=False)
+    write_runs(tmp_path, simulated=False, tasks=("age",), quality=PROBES)
     text = methods(tmp_path)
     people = part(text, "Participants")
     assert people.startswith(
@@ -110,7 +114,7 @@ def test_what_records_lack_is_a_gap_for_the_author(tmp_path):
 
 
 def test_tests_are_named_that_were_made_and_openings_counted(tmp_path):
-    write_runs(tmp_path, tasks=("sex",))
+    write_runs(tmp_path, tasks=("sex",), quality=TRAINED)
     statistics = part(methods(tmp_path, compared=True), "Statistics")
     assert "DeLong et al. 1988" in statistics and "Obuchowski 1997" in statistics and "Holm 1979" in statistics
     assert "permutation" not in statistics
@@ -121,7 +125,7 @@ def test_tests_are_named_that_were_made_and_openings_counted(tmp_path):
 
 
 def test_preprocessing_is_told_by_its_steps(tmp_path):
-    write_runs(tmp_path, simulated=False, tasks=("age",), pretraining=False)
+    write_runs(tmp_path, simulated=False, tasks=("age",), quality=PROBES, pretraining=False)
     done = {"brain_extraction": "deepbet", "registration": "rigid", "bias_correction": True}
     for file in tmp_path.glob("age-*/run.yaml"):
         record = yaml.safe_load(file.read_text())
@@ -140,14 +144,14 @@ def test_preprocessing_is_told_by_its_steps(tmp_path):
 
 
 def test_a_rerun_beside_a_run_is_told(tmp_path):
-    write_runs(tmp_path, tasks=("sex",))
-    for name, same in (("sex-finetune-pretrained-0", True), ("sex-from_scratch-untrained-0", False)):
+    write_runs(tmp_path, tasks=("age",), quality=TRAINED, pretraining=False)
+    for name, same in (("age-finetune-pretrained-0", True), ("age-from_scratch-untrained-0", False)):
         folder = tmp_path / "reruns" / name
         folder.mkdir(parents=True)
         (folder / "rerun.json").write_text(json.dumps({"same": same}))
     text = part(methods(tmp_path), "Software and hardware")
-    assert "Repeated, sex-finetune-pretrained-0 gave the same weights and scores bit for bit." in text
-    assert "Repeated, sex-from_scratch-untrained-0 gave other numbers" in text
+    assert "Repeated, age-finetune-pretrained-0 gave the same weights and scores bit for bit." in text
+    assert "Repeated, age-from_scratch-untrained-0 gave other numbers" in text
 
 
 @pytest.mark.parametrize("name", conf("encoder"))
