@@ -32,7 +32,7 @@ test-lowest:  ## the default tests with the oldest versions that pyproject.toml 
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/pip install --disable-pip-version-check --quiet uv
 	$(LOWEST)/uv pip install --python .venv-lowest --resolution lowest-direct -e '.[all]'
-	$(LOWEST)/uv pip install --python .venv-lowest '.[test]'
+	$(LOWEST)/uv pip install --python .venv-lowest -e '.[test]'
 	OMP_NUM_THREADS=1 $(LOWEST)/python -m pytest -n 2
 
 lint: install  ## formatting, lint, types, import rules

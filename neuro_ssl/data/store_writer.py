@@ -198,7 +198,7 @@ class StoreWriter:
             "preprocessing_hash": self.preprocessing_hash,
             "hashes": [_sha256(source) for source in sources],
             "stamps": _stamps(sources),
-            "measurements": dict(measurements),
+            "measurements": {name: float(value) for name, value in measurements.items()},  # no NumPy's
             "to_scan": to_scan.tolist(),
         }
         with appearing(self.path / _volume(scan_id)) as file:
