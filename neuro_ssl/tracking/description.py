@@ -1,8 +1,10 @@
 """What a tracker says about a run beside its numbers: where it belongs, what it is called, how it was configured."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def summary_of(directory: Path, record: Mapping[str, Any], status: str) -> dict[
         downstream run its final scores as `test/<metric>`, `…_low`, `…_high`, or `validation/<metric>` where the test
         split stayed closed.
     """
-    summary: dict[str, Any] = {"status": status, "duration_s": record.get("duration_s")}
+    so_far = time.time() - datetime.fromisoformat(record["started"]).timestamp()
+    summary: dict[str, Any] = {"status": status, "duration_s": record["duration_s"] or round(so_far, 1)}
     if status == "finished" and (best := record.get("validation")):
         name = best["metric"]
         summary[f"best/{name}"] = best["value"]

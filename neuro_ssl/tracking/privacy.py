@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.files import locked
 
 PLACES = {"data_dir", "runs_dir", "features_dir", "stores_dir", "root", "table", "tables", "clinical", "store", "path"}
 PEOPLE = {"shared_subjects", "subjects", "exclude"}
@@ -68,13 +69,10 @@ class KeyedHash:
     def __init__(self, runs_dir: Path) -> None:
         file = runs_dir / KEY_FILE
         try:
-            try:
-                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                pass
-            else:
-                with os.fdopen(descriptor, "w") as stream:
-                    stream.write(secrets.token_hex(32))
+            with locked(runs_dir):  # points of a sweep may need it at once
+                if not file.exists():
+                    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                        stream.write(secrets.token_hex(32))
             others = file.stat().st_mode & 0o077
             self._key = bytes.fromhex(file.read_text().strip())
         except (OSError, ValueError) as error:

@@ -37,9 +37,11 @@ def test_a_killed_run_is_one_run_to_its_trackers(arguments, tmp_path, command, m
     with monkeypatch.context() as patch, pytest.raises(Killed):
         at_step(patch, 5, killed)  # in the second of three epochs, after a picture
         command("train", *tracked)
+    wandb.teardown()  # of a service that writes beside
     assert datastore.summary(only_run(tmp_path))["status"] == "failed"
     capsys.readouterr()
     command("train", *tracked)
+    wandb.teardown()
     run = only_run(tmp_path)
     assert f"wandb sync {run}/wandb/offline-run-*" in capsys.readouterr().out
 
@@ -70,10 +72,11 @@ def test_a_killed_run_is_one_run_to_its_trackers(arguments, tmp_path, command, m
 def test_a_failure_is_told(arguments, tmp_path, command):
     with pytest.raises(SystemExit):
         command("train", *arguments("from_scratch", "task=sex", "logger=wandb", "optimizer.learning_rate=1e30"))
+    assert wandb.run is None
+    wandb.teardown()
     run = only_run(tmp_path)
     assert datastore.summary(run)["status"] == "failed"
     assert datastore.records(run)[-1].exit.exit_code == 1
-    assert wandb.run is None
 
 
 @pytest.mark.slow
@@ -81,4 +84,7 @@ def test_a_stop_is_told(arguments, tmp_path, command, monkeypatch):
     at_step(monkeypatch, 4, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
         command("train", *arguments("from_scratch", "task=sex", "logger=wandb"))
-    assert datastore.summary(only_run(tmp_path))["status"] == "stopped"
+    wandb.teardown()
+    summary = datastore.summary(only_run(tmp_path))
+    assert summary["status"] == "stopped"
+    assert 0 <= summary["duration_s"] < 120
