@@ -6,11 +6,13 @@
 SimCLR with the 3D ResNet-18 through the Lightning trainer, with the callbacks that log in every run (throughput,
 health and gradient norm) and `logger=[wandb,tensorboard]`, W&B offline; without: neither. Volumes are noise, and an
 epoch has as many steps as `--steps`. One thread computes, and seconds are processor time of this process, which other
-work on the machine stretches little. Told are
+work on the machine stretches little. Told are, per step,
 
-    ratio     of a step's time with and without; a percent of noise hides what it looks for
-    share     of a step that is spent within loggers and those callbacks' hooks, by a stopwatch
-    service   processor time of W&B's own process, which runs beside, mostly to sample the machine's load
+    ratio            of a step's time with and without; some percent of noise hide what it looks for
+    loggers          by a stopwatch within them
+    callbacks        in the hooks of throughput and health, without the loggers that these call
+    gradient norm    taken in every step, whatever is logged: of 33 M numbers, however large the volumes
+    W&B's service    processor time of its own process, which runs beside, mostly to sample the machine's load
 
 Prints a table in Markdown.
 """
@@ -18,6 +20,7 @@ Prints a table in Markdown.
 import argparse
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -48,29 +51,30 @@ class Clock(L.Callback):
 
 
 class Stopwatch:
-    """Sums up the time within functions, once where one calls another."""
+    """Sums up the time within functions, by kind, without the time within others that they call."""
 
-    inside, total = False, 0.0
+    seconds, calls, _within = Counter(), Counter(), [0.0]
 
-    def __init__(self, function):
-        self.function, self.seconds, self.calls = function, 0.0, 0
+    def __init__(self, kind, function):
+        self.kind, self.function = kind, function
 
     def __call__(self, *args, **kwargs):
-        outermost, Stopwatch.inside = not Stopwatch.inside, True
+        Stopwatch._within.append(0.0)
         begin = time.process_time()
         try:
             return self.function(*args, **kwargs)
         finally:
             took = time.process_time() - begin
-            self.seconds, self.calls = self.seconds + took, self.calls + 1
-            if outermost:
-                Stopwatch.inside, Stopwatch.total = False, Stopwatch.total + took
+            Stopwatch.seconds[self.kind] += took - Stopwatch._within.pop()
+            Stopwatch.calls[self.kind] += 1
+            Stopwatch._within[-1] += took
 
 
 def watched(callback):
     """With stopwatches at its hooks."""
     for name in ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end"):
-        setattr(callback, name, Stopwatch(getattr(callback, name)))
+        kind = "gradient norm" if name == "on_before_optimizer_step" else "callbacks"
+        setattr(callback, name, Stopwatch(kind, getattr(callback, name)))
     return callback
 
 
@@ -116,9 +120,8 @@ def main():
         wandb = wandb_logger(folder, "cost", mode="offline")
         loggers = [MetricsCSV(folder, "cost"), wandb, tensorboard_logger(folder)]
         _ = wandb.experiment
-        watches = [Stopwatch(logger.log_metrics) for logger in loggers]
-        for logger, watch in zip(loggers, watches, strict=True):
-            logger.log_metrics = watch
+        for logger in loggers:
+            logger.log_metrics = Stopwatch(type(logger).__name__.strip("_"), logger.log_metrics)
         services = [process for process in psutil.Process().children(recursive=True) if "wandb" in process.name()]
         used, pairs = service_seconds(services), []
         for _ in range(arguments.rounds):
@@ -128,16 +131,13 @@ def main():
     steps = arguments.rounds * arguments.steps
     without, ratio = median(pair[0] for pair in pairs), [pair[1] / pair[0] for pair in pairs]
     each = ", ".join(f"{one:.3f}" for one in ratio)
-    parts = ", ".join(f"{1e3 * watch.seconds / watch.calls:.2f}" for watch in watches)
-    service, share = (seconds / steps / without for seconds in (used, Stopwatch.total))
-    print(
-        "| log_every_n_steps | a step without, s | ratio, median (each round) | share "
-        "| ms a call: CSV, W&B, TensorBoard | service | scalars |\n|---|---|---|---|---|---|---|"
-    )
-    print(
-        f"| {arguments.every} | {without:.3f} | {median(ratio):.3f} ({each}) | {share:.2%} | {parts} | {service:.2%} "
-        f"| {rows} |"
-    )
+    print(f"log_every_n_steps={arguments.every}, {rows} scalars in {steps} steps, a step without: {without:.3f} s")
+    print(f"ratio of a step with and without, median (each round): {median(ratio):.3f} ({each})")
+    print("\n| part | ms a step | of a step | ms a call |\n|---|---|---|---|")
+    for kind, seconds in [*Stopwatch.seconds.items(), ("W&B's service, beside", used)]:
+        calls = Stopwatch.calls[kind]
+        of_call = f"{1e3 * seconds / calls:.2f}" if calls else ""
+        print(f"| {kind} | {1e3 * seconds / steps:.3f} | {seconds / steps / without:.2%} | {of_call} |")
 
 
 def service_seconds(processes):

@@ -26,7 +26,7 @@ def killed(trainer):
 @pytest.fixture
 def arguments(random_scans, tmp_path):
     def of(recipe, *more):
-        return [*options(recipe, tmp_path, random_scans.path.parents[2], "checkpoint_minutes=0"), *more]
+        return [*options(recipe, tmp_path, random_scans.path.parents[2], "trainer.log_every_n_steps=1"), *more]
 
     return of
 
@@ -35,7 +35,7 @@ def test_a_killed_run_is_one_run_to_its_trackers(arguments, tmp_path, command, m
     tiny = ["encoder.width=24", "encoder.n_heads=2", "encoder.n_layers=1", "encoder.patch_size=[5,6,6]"]
     tracked = [*arguments("mae_pretrain", *tiny), "logger=[wandb,tensorboard]", "logger.images=upload"]
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        at_step(patch, 5, killed)  # in the second of three epochs, after a picture
+        at_step(patch, 5, killed)  # in the second of three epochs, after a picture and a step that is trained again
         command("train", *tracked)
     wandb.teardown()  # of a service that writes beside
     assert datastore.summary(only_run(tmp_path))["status"] == "failed"

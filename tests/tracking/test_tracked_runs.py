@@ -44,12 +44,10 @@ def test_nothing_that_leaves_tells_who_or_where(tracked):
 def tensorboard(run):
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    return {
-        (event.step, name): event.value
-        for name in events.Tags()["scalars"]
-        for event in events.Scalars(name)
-        if name != "epoch"
-    }
+    names = [name for name in events.Tags()["scalars"] if name != "epoch"]
+    found = [((event.step, name), event.value) for name in names for event in events.Scalars(name)]
+    assert len(dict(found)) == len(found)  # once each
+    return dict(found)
 
 
 def test_scalars_are_the_same_everywhere(tracked):
