@@ -113,9 +113,9 @@ def test_where_it_differs_is_said(original, in_process, command, capsys, tmp_pat
     assert f"code and machine: torch 1.0 → {torch.__version__}" in shown
     assert "threads 64 →" in shown and "in another order" in shown
     found = outcome(copy, output / original.name)
-    assert finding(found, "history").told.startswith("differs from step 3 on: train/loss ")
+    assert finding(found, "history").told.startswith("from step 3 on: train/loss ")
     assert finding(found, "history").told.endswith(f" 1 of {len(metrics)} values, train/loss most, by 0.99 % at step 3")
-    assert finding(found, "best weights").told.startswith("differ in 1 of ")
+    assert finding(found, "best weights").told.startswith("in 1 of ")
     assert finding(found, "best weights").told.endswith(f"at most by 0.5 ({name})")
     assert finding(found, "last weights").same is None
     assert finding(found, "predictions").told == "1 of 6 differ, at most by 0.25"
@@ -252,6 +252,6 @@ def test_pretraining_and_finetuning_repeat_by_real_commands_from_another_place(r
     told = neuro_ssl("neuro_ssl.rerun", run, data, cwd=tmp_path, expected=1)
     assert "the initial weights of this run are not what they were" in told
     told = neuro_ssl("neuro_ssl.rerun", run, data, "--allow-changes", cwd=tmp_path, expected=3)
-    assert "NOT the same" in told and "differs from step" in told
+    assert "NOT the same" in told and "differs: from step" in told
     shutil.rmtree(checkpoint.parents[1])
     assert "weights=… says" in neuro_ssl("neuro_ssl.rerun", run, data, "--output", tmp_path, cwd=tmp_path, expected=1)

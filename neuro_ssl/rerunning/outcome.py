@@ -84,7 +84,7 @@ def _history(original: Path, rerun: Path) -> tuple[bool, str]:
         different = values[differs].assign(size=_relative(values[differs]))
         first, most = (different.sort_values(key).iloc[index] for key, index in (("step", 0), ("size", -1)))
         told.append(
-            f"differs from step {first['step']} on: {first['metric']} {first['value_x']:.9g} → {first['value_y']:.9g}; "
+            f"from step {first['step']} on: {first['metric']} {first['value_x']:.9g} → {first['value_y']:.9g}; "
             f"{len(different)} of {len(values)} values, {most['metric']} most, by {_percent(most['size'])} at step "
             f"{most['step']}"
         )
@@ -103,7 +103,7 @@ def _weights(original: Path, rerun: Path) -> tuple[bool, str]:
     if not different:
         return True, f"{len(one)} tensors, {sum(tensor.numel() for tensor in one.values())} numbers, bit for bit"
     worst = max(different, key=lambda name: different[name])
-    return False, f"differ in {len(different)} of {len(one)} tensors, at most by {different[worst]:.2g} ({worst})"
+    return False, f"in {len(different)} of {len(one)} tensors, at most by {different[worst]:.2g} ({worst})"
 
 
 def _predictions(original: Path, rerun: Path) -> tuple[bool, str]:
