@@ -58,6 +58,8 @@ class Description:
         experiment, _, digits = record["name"].rpartition("-")
         differs = [experiment, encoder, f"seed {config['seed']}", dataset.get("split"), digits]
         facts = {key: value for key, value in record.items() if key not in _ELSEWHERE}
+        # Without ages and sexes, whose extremes and small numbers may tell of one person.
+        facts["dataset"] = {key: value for key, value in dataset.items() if key != "demographics"}
         lineage = {name: {"name": used.name, **used.facts} for name, used in used_by(record).items()}
         weights = record["weights"] and record["weights"]["name"]
         return cls(

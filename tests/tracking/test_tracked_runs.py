@@ -83,6 +83,7 @@ def test_the_configuration_can_be_filtered_by(tracked):
     assert config["weights"] == pretraining.name
     assert not {"data_dir", "runs_dir"} & config.keys()
     assert config["facts"]["dataset"]["n_subjects"] == {"train": 5, "val": 2, "test": 2}
+    assert "demographics" in record["dataset"] and "demographics" not in config["facts"]["dataset"]
     assert config["facts"]["leakage"]["verdict"] == "disjoint"
     for key in ("versions", "commit", "hardware", "encoder"):
         assert config["facts"][key] == record[key]
