@@ -2,6 +2,7 @@
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import wandb
@@ -85,6 +86,8 @@ def test_a_server_that_vanishes_neither_stops_nor_holds_up(
     command("train", *arguments)
     assert time.monotonic() - start < 25
     assert any("UpsertBucket" in body for _, body in server.asked)
+    for place in (tmp_path, Path(tracking.__file__).parents[2], Path.home()):
+        assert not any(str(place) in body for _, body in server.asked), place
     assert "finished: " in capsys.readouterr().out
     (folder,) = only_run(tmp_path).glob("wandb/run-*")
     (message,) = [str(w.message) for w in recwarn if "W&B" in str(w.message)]

@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.faults.wandb_server import WandbServer
 from tests.tracking import datastore
 from tests.tracking.conftest import WHO
 
@@ -142,3 +145,22 @@ def test_predictions_leave_by_keyed_hashes(tracked):
         assert table[column].tolist() == hashed
     assert set(table) == {"subject", "scan", "split", "task", "target", "prediction"}
     np.testing.assert_allclose(table["prediction"], expected["prediction"])
+
+
+@pytest.mark.slow
+def test_syncing_an_offline_run_draws_its_lineage(tracked, monkeypatch):
+    """W&B's own command, against a stand-in for its server; that takes no files, at which the command ends."""
+    pretraining, downstream = tracked
+    server = WandbServer()
+    for name, value in {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0123456789" * 4}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_MODE")
+    sync = [sys.executable, "-m", "wandb", "sync", str(datastore.offline_folder(downstream))]
+    subprocess.run(sync, capture_output=True, check=False, timeout=100)
+    server.off()
+    bodies = [body for _, body in server.asked]
+    made = [json.loads(body)["variables"]["input"] for body in bodies if "mutation CreateArtifact (" in body]
+    assert {one["artifactCollectionName"] for one in made} == {"c", pretraining.name, downstream.name}
+    used = [json.loads(body)["variables"]["input"] for body in bodies if "mutation UseArtifact (" in body]
+    assert [one["runName"] for one in used] == [downstream.name] * 2
+    assert not any(WHO.lower() in body.lower() for body in bodies)
