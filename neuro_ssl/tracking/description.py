@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from neuro_ssl.tracking.lineage import used_by
-from neuro_ssl.tracking.privacy import without_places_and_people
+from neuro_ssl.tracking.privacy import without_places
 
 # Of the run record, what is neither a fact nor the configuration, or has a place of its own below.
 _ELSEWHERE = {
@@ -69,7 +69,7 @@ class Description:
             tags=tuple(
                 dict.fromkeys(tag[:64] for tag in (record["task"], encoder, dataset["cohort"], record["stage"]))
             ),
-            config=without_places_and_people({**config, "weights": weights, "facts": facts, "lineage": lineage}),
+            config=without_places({**config, "weights": weights, "facts": facts, "lineage": lineage}),
         )
 
 

@@ -1,4 +1,4 @@
-"""What of a configuration may leave the machine: no place on it, and nobody's id.
+"""What may leave the machine: of the configuration no place on it, of people no id.
 
 Data-use agreements commonly forbid that ids leave. Where a table does leave, ids are keyed hashes (HMAC-SHA-256): equal
 over all runs of a folder, so that tables join, and of no use to who knows a cohort's ids but not the key.
@@ -17,42 +17,28 @@ from neuro_ssl.errors import InputError
 from neuro_ssl.files import locked
 
 PLACES = {"data_dir", "runs_dir", "features_dir", "stores_dir", "root", "table", "tables", "clinical", "store", "path"}
-PEOPLE = {"shared_subjects", "subjects", "exclude"}
 KEY_FILE = ".tracking_key"  # in the folder of runs
 DIGITS = 16  # 64 bits: among a million ids, two of one hash with a chance of 3 in 100 million
 
-# /a/b, C:\a, ~/a, ./a, ../a, file:…; not hf://org/name, mg/dl or sub-{MRID}_T1.nii.gz
-_PATH = re.compile(r"(?<![\w:/.])(?:/|~[\w-]*/|\.{1,2}/|[A-Za-z]:\\|\\\\)[^\s'\",;\]})]+|file:[^\s'\",;\]})]+")
+# From /a, C:\a, ~/a, ./a, ../a, file:… to the end, since names of folders may hold spaces and commas; not hf://org/name,
+# mg/dl or sub-{MRID}_T1.nii.gz.
+_PATH = re.compile(r"(?<![\w:/.])(?:/\S|~[\w-]*/|\.{1,2}/|[A-Za-z]:\\|\\\\|file:).*", re.DOTALL)
 
 
-def without_places_and_people(node: Any) -> Any:
-    """A configuration or record without paths and without lists of people.
+def without_places(node: Any) -> Any:
+    """A configuration or record without paths: none of its settings names people.
 
-    A key that names a place is left out; one that lists people becomes their number; in any other text, a path becomes
-    `[path]`.
+    A key that names a place is left out; in any other text, `[path]` stands for a path and what follows it.
 
     Args:
         node: plain containers, whose keys may be of any depth.
     """
     if isinstance(node, Mapping):
-        kept = {_text(key): value for key, value in node.items() if key not in PLACES}
-        return {
-            f"n_{key}" if key in PEOPLE and isinstance(value, list | Mapping) else key: len(value)
-            if key in PEOPLE and isinstance(value, list | Mapping)
-            else without_places_and_people(value)
-            for key, value in kept.items()
-        }
+        kept = {key: value for key, value in node.items() if key not in PLACES}
+        return {_PATH.sub("[path]", str(key)): without_places(value) for key, value in kept.items()}
     if isinstance(node, list | tuple):
-        return [without_places_and_people(value) for value in node]
-    return _text(node)
-
-
-def _text(value: Any) -> Any:
-    return (
-        _PATH.sub("[path]", str(value) if isinstance(value, Path) else value)
-        if isinstance(value, str | Path)
-        else value
-    )
+        return [without_places(value) for value in node]
+    return _PATH.sub("[path]", str(node)) if isinstance(node, str | Path) else node
 
 
 class KeyedHash:
