@@ -74,7 +74,8 @@ def watched(callback):
     """With stopwatches at its hooks."""
     for name in ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end", "on_train_epoch_end"):
         kind = "gradient norm" if name == "on_before_optimizer_step" else "callbacks"
-        setattr(callback, name, Stopwatch(kind, getattr(callback, name)))
+        if name in vars(type(callback)):
+            setattr(callback, name, Stopwatch(kind, getattr(callback, name)))
     return callback
 
 

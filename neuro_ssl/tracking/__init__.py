@@ -3,8 +3,8 @@
 What of a run they hold, and what stays on this machine:
 
     scalars         all of them, under the same names and steps everywhere
-    configuration   Hydra's, nested; paths are left out (`privacy`). Under `facts`, what the run
-                    record knows beside it: versions, commit, counts, hashes, the verdict on leakage
+    configuration   Hydra's, nested; paths are left out (`privacy`). Under `facts`, what the run record knows beside it:
+                    versions, commit, counts, hashes, the verdict on leakage
     summary         status, duration, best validation score and its epoch, final scores with their intervals
     lineage         weights and manifest as references with a hash, without content (`lineage`)
     pictures        of scans, and whatever shows individuals: `logger.images=upload` alone gives them to Weights &
