@@ -148,7 +148,7 @@ def test_predictions_leave_by_keyed_hashes(tracked):
 
 
 @pytest.mark.slow
-def test_syncing_an_offline_run_draws_its_lineage(tracked, monkeypatch):
+def test_syncing_an_offline_run_draws_its_lineage(tracked, tmp_path, monkeypatch):
     """W&B's own command, against a stand-in for its server; that takes no files, at which the command ends."""
     pretraining, downstream = tracked
     server = WandbServer()
@@ -156,7 +156,7 @@ def test_syncing_an_offline_run_draws_its_lineage(tracked, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_MODE")
     sync = [sys.executable, "-m", "wandb", "sync", str(datastore.offline_folder(downstream))]
-    subprocess.run(sync, capture_output=True, check=False, timeout=100)
+    subprocess.run(sync, capture_output=True, check=False, timeout=100, cwd=tmp_path)
     server.off()
     bodies = [body for _, body in server.asked]
     made = [json.loads(body)["variables"]["input"] for body in bodies if "mutation CreateArtifact (" in body]
