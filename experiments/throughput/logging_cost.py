@@ -11,7 +11,7 @@ work on the machine stretches little. Told are, per step,
     ratio            of a step's time with and without; some percent of noise hide what it looks for
     loggers          by a stopwatch within them
     callbacks        in the hooks of throughput and health, without the loggers that these call
-    gradient norm    taken in every step, whatever is logged: of 33 M numbers, however large the volumes
+    gradient norm    of steps that are logged: of 33 M numbers, however large the volumes
     W&B's service    processor time of its own process, which runs beside, mostly to sample the machine's load
 
 Prints a table in Markdown.

@@ -55,8 +55,7 @@ class Health(L.Callback):
     def __init__(self, scan_id: pd.Series) -> None:
         self.scan_id = scan_id
         self._unseen: list[_Step] = []
-        self._norms: Tensor | None = None  # their sum, over this many steps; it stays on the device until it is logged
-        self._n_norms = 0
+        self._norm: Tensor | None = None  # stays on the device until it is logged
         self._warned = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -68,21 +67,13 @@ class Health(L.Callback):
                 stacklevel=2,
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Gradients of the steps that are not logged yet."""
-        return {"norms": self._norms, "n_norms": self._n_norms}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
-        self._norms, self._n_norms = state_dict["norms"], state_dict["n_norms"]
-
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Take the gradient's norm."""
+        """Take the gradient's norm where it is logged: it reads as many numbers as there are weights."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not trainer.is_last_batch and (every == 0 or (trainer.global_step + 1) % every):
+            return
         norm = torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
-        if isinstance(norm, DTensor):  # of sharded weights
-            norm = norm.full_tensor()
-        self._norms = norm if self._norms is None else self._norms.to(norm.device) + norm
-        self._n_norms += 1
+        self._norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # the former of sharded weights
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -151,11 +142,10 @@ class Health(L.Callback):
             )
 
     def _log_norm(self, trainer: L.Trainer) -> None:
-        """Log the mean over the steps that are not logged yet."""
-        if self._norms is None:
+        """Log the norm of the step that has just ended, unless that is done."""
+        if self._norm is None:
             return
-        norm = float(self._norms) / self._n_norms
-        self._norms, self._n_norms = None, 0
+        norm, self._norm = float(self._norm), None
         for logger in trainer.loggers:
             logger.log_metrics({"gradient_norm": norm, "epoch": trainer.current_epoch}, trainer.global_step - 1)
 
