@@ -16,11 +16,13 @@ def main(cfg: DashboardConfig) -> None:
         raise InputError("neuro_ssl.dashboard needs wandb-workspaces: pip install 'neuro_ssl[dashboard]'")
 
     from neuro_ssl.dashboards.plan import Plan, Sweep
-    from neuro_ssl.dashboards.publishing import default_entity, has_key, publish, write
+    from neuro_ssl.dashboards.publishing import default_entity, publish, write
     from neuro_ssl.dashboards.report import report_of
     from neuro_ssl.dashboards.workspace import workspace_of
+    from neuro_ssl.tracking.key import has_key, told_offline
 
-    config, publishing = plain(cfg), has_key()
+    config, offline = plain(cfg), told_offline()
+    publishing = not offline and has_key()
     entity = cfg.entity or (default_entity() if publishing else "")
     sweeps = {stage: Sweep(**looked_at) for stage, looked_at in config["sweeps"].items()}
     chosen = {key: config[key] for key in ("project", "label_efficiency", "stage", "group", "tags")}
@@ -29,7 +31,8 @@ def main(cfg: DashboardConfig) -> None:
     write(output, workspace, report)
     print(f"workspace and report as W&B's app reads them: {output}")
     if not publishing:
-        print("no key of W&B is configured, so nothing was published; to publish: wandb login, then the same command")
+        why, remedy = (offline, "unset that") if offline else ("no key of W&B is configured", "wandb login")
+        print(f"{why}, so nothing was published; to publish: {remedy}, then the same command")
         return
     urls = publish(output, workspace, report)
     print(f"workspace: {urls.workspace}\nreport: {urls.report}")

@@ -5,7 +5,6 @@ published.json               where they were published, so that the same command
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +23,6 @@ class Published(NamedTuple):
 
     workspace: str
     report: str
-
-
-def has_key() -> bool:
-    """Whether W&B's client has a key, and is not told to stay offline; asks nothing, neither a person nor a server."""
-    return os.environ.get("WANDB_MODE", "online") == "online" and bool(wandb.login(prompt=False, verify=False))
 
 
 def default_entity() -> str:
@@ -52,7 +46,6 @@ def write(folder: Path, workspace: ws.Workspace, report: wr.Report) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, part in (("workspace", workspace), ("report", report)):
         content = part._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
         _write(folder / f"{name}.json", content)
@@ -79,8 +72,11 @@ def publish(folder: Path, workspace: ws.Workspace, report: wr.Report) -> Publish
         report.save()  # which makes the project
         workspace.save()
     except Exception as error:  # as above
-        again = f"; if it was deleted there, delete {file} and give the command again" if before else ""
-        raise InputError(f"W&B did not take the dashboard of {place}: {_first_line(error)}{again}") from error
+        again = f", or, if it was deleted there, delete {file}" if before else ""
+        raise InputError(
+            f"W&B did not take the dashboard of {place}: {_first_line(error)}; see to network and key{again}, and give "
+            "the command again"
+        ) from error
     now = {"workspace_name": workspace._internal_name, "workspace_id": workspace._internal_id, "report_id": report.id}
     _write(file, known | {place: now})
     return Published(str(workspace.url), str(report.url))

@@ -69,6 +69,8 @@ def _replay(logger: Logger, file: Path) -> None:
 def tracked(loggers: list[Logger], run: RunDirectory) -> Iterator[None]:
     """Within it a run is trained; however it ends, its trackers are told, and closed.
 
+    A run whose record says that it is finished is told of as finished, though what is left to draw may fail.
+
     Args:
         loggers: of the run.
         run: its directory.
@@ -90,9 +92,11 @@ _STOPS = (Interrupted, KeyboardInterrupt)
 
 @rank_zero_only
 def _conclude(loggers: list[Logger], run: RunDirectory, status: str) -> None:
+    record = run.record
+    if record.get("status") == "finished":
+        status = "finished"
     for logger in loggers:
         if isinstance(logger, Wandb) and logger.begun:
-            record = run.record
             logger.conclude(summary_of(run.path, record, status))
             if status == "finished":
                 logger.refer(made_by(run.path, record), used=False)

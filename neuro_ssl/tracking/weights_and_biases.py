@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from neuro_ssl.errors import InputError
 from neuro_ssl.processes import say
 from neuro_ssl.tracking.description import Description
+from neuro_ssl.tracking.key import has_key, told_offline
 from neuro_ssl.tracking.lineage import Reference
 from neuro_ssl.tracking.privacy import KeyedHash
 
@@ -104,7 +105,7 @@ class Wandb(WandbLogger):
         before = set(folder.glob("run-*"))
         try:
             return super().experiment
-        except wandb.errors.CommError as error:
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:  # the latter: there is no key
             why = str(error).splitlines()[-1].removeprefix("while retrying: ")
             if not self.may_go_offline:
                 raise InputError(
@@ -118,13 +119,22 @@ class Wandb(WandbLogger):
             return super().experiment
 
     def go_offline(self, why: str = "is offline") -> None:
-        """Write to the run directory alone, and say so."""
+        """Write to the run directory alone, and say so.
+
+        (Lightning notes it in WANDB_MODE, so that further runs of this process don't wait for a server again.)
+        """
         self._offline = True
         self._wandb_init["settings"].mode = "offline"
         say(f"W&B {why}; to publish this run later: wandb sync {self._wandb_init['dir']}/wandb/offline-run-*")
 
     def describe(self, description: Description) -> None:
-        """Say what the run is, before it begins."""
+        """Say what the run is, before it begins.
+
+        Raises:
+            InputError: ids are to be hashed, but not by the key that lies in the folder of runs.
+        """
+        if self.ids == "hashed":  # at the end of a training it would be too late to say so
+            KeyedHash(Path(self._wandb_init["dir"]).parent)
         about = {"name": description.name, "group": description.group, "tags": list(description.tags)}
         self._wandb_init |= {**about, "job_type": description.job_type}
 
@@ -231,10 +241,13 @@ def wandb_logger(
         name: of the run.
         project: on the dashboard.
         mode: `online`: a server that can't be reached is an error; `offline`; or `auto`: online when a key is
-            configured and the server answers.
+            configured, the server answers, and WANDB_MODE doesn't say otherwise.
         images: `upload`: pictures of scans too. Data-use agreements commonly forbid that they leave the machine.
         ids: `hashed`: of downstream runs the table of predictions too, by keyed hashes of subjects and scans; the key
             lies in the folder of runs.
+
+    Raises:
+        InputError: what is configured can't be a key.
     """
     os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
     import wandb
@@ -258,8 +271,8 @@ def wandb_logger(
         ),
     )
     logger.images, logger.ids, logger.may_go_offline = images == "upload", ids, mode == "auto"
-    has_key = mode == "auto" and wandb.login(prompt=False, verify=False)
-    if mode == "offline" or (mode == "auto" and not (has_key and os.environ.get("WANDB_MODE", "online") == "online")):
+    del logger._wandb_init["anonymous"]  # a setting of Lightning's, which W&B warns has no effect
+    if mode == "offline" or (mode == "auto" and (told_offline() or not has_key())):
         logger.go_offline()
     return logger
 

@@ -182,9 +182,13 @@ def test_what_is_written_is_what_wandb_workspaces_reads(written):
     assert len(wr.Report._from_model(model).blocks) == len(report["spec"]["blocks"]) - 2  # an empty line at both ends
 
 
-def test_without_a_key_it_says_how_to_publish(written, capsys):
+def test_without_a_key_it_says_how_to_publish(written, capsys, monkeypatch):
     written()
-    assert "nothing was published; to publish: wandb login, then the same command" in capsys.readouterr().out
+    assert "WANDB_MODE=offline, so nothing was published; to publish: unset that" in capsys.readouterr().out
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr("neuro_ssl.tracking.key.has_key", lambda: False)
+    written()
+    assert "no key of W&B is configured, so nothing was published; to publish: wandb login" in capsys.readouterr().out
 
 
 def test_bad_input(written, capsys, monkeypatch):

@@ -54,6 +54,21 @@ def test_where_the_server_does_not_answer(key, tmp_path, monkeypatch, capsys):
         _ = tracking.wandb_logger(str(tmp_path), "n", mode="online").experiment
 
 
+def test_what_is_no_key_is_told(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0123")
+    with pytest.raises(InputError, match="WANDB_API_KEY invalid"):
+        tracking.wandb_logger(str(tmp_path), "n")
+
+
+def test_that_there_is_none_is_told(tmp_path, monkeypatch):
+    def init(**_):
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")  # as W&B's client does
+
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.raises(InputError, match=r"mode=online: W&B can't be reached \(No API key configured"):
+        _ = tracking.wandb_logger(str(tmp_path), "n", mode="online").experiment
+
+
 @pytest.mark.slow
 def test_a_run_is_tracked_offline(key, arguments, tmp_path, command, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "INIT_S", 2.0)

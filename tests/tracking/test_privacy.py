@@ -5,6 +5,7 @@ import pytest
 from neuro_ssl.errors import InputError
 from neuro_ssl.tracking import tensorboard
 from neuro_ssl.tracking.privacy import KEY_FILE, KeyedHash, without_places
+from tests.faults.disturbance import options
 
 LEAVES = [
     "hf://org/name@v1.0",
@@ -61,6 +62,16 @@ def test_a_damaged_key_is_refused(tmp_path):
     (tmp_path / KEY_FILE).write_text("not hexadecimal")
     with pytest.raises(InputError, match=r"no key .* logger.ids=local"):
         KeyedHash(tmp_path)
+
+
+def test_that_is_told_before_training(tmp_path, random_scans, command, capsys):
+    KeyedHash(tmp_path)
+    (tmp_path / KEY_FILE).chmod(0o644)
+    tracked = [*options("from_scratch", tmp_path, random_scans.path.parents[2], "task=sex"), "logger=wandb"]
+    with pytest.raises(SystemExit):
+        command("train", *tracked, "logger.ids=hashed")
+    assert "chmod 600" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/checkpoints"))
 
 
 def test_without_tensorboard_its_extra_is_named(tmp_path, monkeypatch):

@@ -88,3 +88,16 @@ def test_a_stop_is_told(arguments, tmp_path, command, monkeypatch):
     summary = datastore.summary(only_run(tmp_path))
     assert summary["status"] == "stopped"
     assert 0 <= summary["duration_s"] < 120
+
+
+@pytest.mark.slow
+def test_a_run_whose_pictures_fail_is_finished_all_the_same(arguments, tmp_path, command, monkeypatch):
+    def failing(*_):
+        raise Killed
+
+    monkeypatch.setattr("neuro_ssl.callbacks.draw_outcome", failing)
+    with pytest.raises(Killed):
+        command("train", *arguments("from_scratch", "task=sex", "logger=wandb"))
+    summary = datastore.summary(only_run(tmp_path))
+    assert summary["status"] == "finished"
+    assert "test/auroc" in summary
