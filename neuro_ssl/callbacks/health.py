@@ -73,9 +73,6 @@ class Health(L.Callback):
         if not trainer.is_last_batch and (every == 0 or (trainer.global_step + 1) % every):
             return
         norm = torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
-        scaler = getattr(trainer.precision_plugin, "scaler", None)  # with 16-mixed
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            norm = norm / scaler.get_scale()  # a fused optimizer takes the scale away itself, later
         self._norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # the former of sharded weights
 
     def on_train_batch_end(
