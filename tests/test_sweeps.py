@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import hydra
@@ -260,7 +261,7 @@ def test_a_test_that_was_interrupted_is_a_second_opening_and_reported(probe, tmp
     assert "n_val_scans" in json.loads((run / "validation.json").read_text())
     assert not (run / "results.json").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("neuro_ssl.tracking.tracked.finish_wandb", killed)
+        patch.setattr(import_module("neuro_ssl.tracking.tracked"), "finish_wandb", killed)
         with pytest.raises(Killed):
             command("train", *probe)
     command("train", *probe)  # not a third time: it was only not uploaded
