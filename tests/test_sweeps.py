@@ -248,7 +248,7 @@ class Killed(BaseException):
 
 
 def test_a_test_that_was_interrupted_is_a_second_opening_and_reported(probe, tmp_path, command, monkeypatch, capsys):
-    def killed(*_):
+    def killed(*_, **__):
         raise Killed
 
     with monkeypatch.context() as patch:
