@@ -6,9 +6,6 @@ test split if the original did. Exit status: 0 the same, 3 not the same, 1 nothi
 """
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +18,12 @@ if TYPE_CHECKING:
     from neuro_ssl.rerunning.recorded import Recorded
 
 NOT_THE_SAME = 3  # exit status; argparse's own is 2
-CONFIG = "rerun"  # name of the configuration that the repetition is trained with
+# Keys of the recorded configuration that are not for options to change.
+SETTLED = {
+    **dict.fromkeys(("runs_dir", "name", "rerun_of"), "--output says where a rerun goes, and it is named as the run"),
+    "open_test": "a rerun opens the test split if the run did",
+    "logger": "a rerun goes to no tracker, which would take it for the run",
+}
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -35,6 +37,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "options",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="what lies elsewhere now, or is to differ: data_dir=/data2 weights=runs/… strategy=cpu num_workers=8",
     )
@@ -77,6 +80,7 @@ def rerun(path: Path, options: Sequence[str] = (), output: Path | None = None, a
     from neuro_ssl.rerunning.circumstances import code_and_machine, differences, settings
     from neuro_ssl.rerunning.outcome import outcome
     from neuro_ssl.rerunning.recorded import Recorded
+    from neuro_ssl.rerunning.repetition import check_settings, train, write
     from neuro_ssl.rerunning.verdict import Verdict, listed
     from neuro_ssl.run import RunDirectory
 
@@ -87,6 +91,7 @@ def rerun(path: Path, options: Sequence[str] = (), output: Path | None = None, a
         raise InputError(f"{folder} is the run itself; choose another --output")
     config = _of_this_version(original.config) | {"runs_dir": str(folder.parent.absolute())}
     config = original.placed(_given(config, options))
+    check_settings(folder, config)
     again = RunDirectory(folder)
     if again.finished:
         say(f"already repeated: {folder}; delete it to train again")
@@ -100,8 +105,11 @@ def rerun(path: Path, options: Sequence[str] = (), output: Path | None = None, a
             )
         )
         _refuse(changes, allow_changes)
-        _write(config, original, folder)
-        _train(folder, original)
+        write(config, original, folder)
+        train(folder, original)
+        changed = [one.after for one in changes["data"] if one.what == "volumes"]
+        if changed and not launched_rank():
+            again.note(dataset={**again.record["dataset"], "volumes": changed[0]})
     if launched_rank():
         return True
     record = again.record
@@ -131,6 +139,11 @@ def _given(config: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
             raise InputError(
                 f"{option}: expected key=value of the recorded configuration; {suggestion(key, list(config))}"
             )
+        if key.split(".")[0] in SETTLED:
+            raise InputError(f"{option}: {SETTLED[key.split('.')[0]]}")
+        if isinstance(config.get(key), dict) and key != "strategy":
+            part = next((one for one in config[key] if one != "_target_"), "…")
+            raise InputError(f"{option}: another {key} is another run; to change a setting of it, {key}.{part}=…")
         if key == "strategy":
             file = Path(CONF_DIR, "strategy", f"{value}.yaml")
             if not file.is_file():
@@ -176,13 +189,15 @@ def _of_this_version(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(original: "Recorded", config: dict[str, Any]) -> "list[Difference]":
-    """How scans and splits differ from those of then.
+    """How scans and splits differ from those of then, and whether volumes still are what was written.
 
     Raises:
         InputError: they cannot be read.
     """
     from neuro_ssl.config import build, check_components
+    from neuro_ssl.data.checks import listed, verify_volumes
     from neuro_ssl.data.protocols import divide
+    from neuro_ssl.data.store import VolumeStore
     from neuro_ssl.data.targets import fraction_label, read_targets
     from neuro_ssl.rerunning.circumstances import differences
 
@@ -196,6 +211,8 @@ def _data(original: "Recorded", config: dict[str, Any]) -> "list[Difference]":
         _, summary = divide(store, build(config["split"]), config["label_fraction"], labels, config["label_seed"])
     except InputError as error:
         raise InputError(f"{error}\n  (where this run's data lie now, data_dir=… says)") from error
+    if isinstance(store, VolumeStore) and (bad := verify_volumes(store, max(1, config["num_workers"]))):
+        summary = summary | {"volumes": f"{len(bad)} of {len(store.manifest)} changed ({listed(bad)})"}
     return differences(original.data, original.of_data(summary))
 
 
@@ -232,67 +249,6 @@ def _refuse(changes: "dict[str, list[Difference]]", allowed: bool) -> None:
             f"the {' and '.join(changed)} of this run are not what they were, as shown above; put them back, or train "
             "all the same with --allow-changes"
         )
-
-
-def _write(config: dict[str, Any], original: "Recorded", folder: Path) -> None:
-    """Put the configuration into the repetition's folder, as one that Hydra composes.
-
-    Raises:
-        InputError: it cannot be written, or there is an unfinished repetition with other settings.
-    """
-    import yaml
-
-    from neuro_ssl.files import appearing
-    from neuro_ssl.run_names import that_matter
-
-    file = folder / f"{CONFIG}.yaml"
-    earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else config
-    if that_matter({key: earlier.get(key) for key in config}) != that_matter(config):
-        raise InputError(f"{folder} is an unfinished rerun with other settings; delete it, or choose another --output")
-    encoder = original.record["encoder"]["name"]
-    header = {
-        "defaults": ["train_schema", "common", "_self_"],
-        "hydra": {"runtime": {"choices": {"task": original.record["task"], "encoder": encoder}}},
-    }
-    with appearing(file) as temporary:
-        temporary.write_text(yaml.safe_dump(header | config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _train(folder: Path, original: "Recorded") -> None:
-    """Train in a process of its own, to which signals are handed on.
-
-    Raises:
-        InputError: it failed; its own message is on stderr.
-        SystemExit: it was stopped; the same command goes on.
-    """
-    command = [sys.executable, "-m", "neuro_ssl.train", "--config-dir", str(folder), "--config-name", CONFIG]
-    environment = os.environ | ({"OMP_NUM_THREADS": str(n)} if (n := original.threads.get("threads")) else {})
-    status = watched(command, environment)
-    if status < 0 or status > 128:
-        raise SystemExit(status if status > 0 else 128 - status)
-    if status:
-        versions = original.record["versions"]
-        raise InputError(
-            "the training could not be repeated, see above; the run was made by neuro_ssl "
-            f"{versions.get('neuro_ssl')}, commit {original.record['commit'] or 'unknown'}"
-        )
-
-
-def watched(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end, and hand on to it the signals that ask for a stop.
-
-    Returns:
-        Its exit status; -n where signal n killed it.
-    """
-    from neuro_ssl.signals import STOPPING
-
-    with subprocess.Popen(command, env=environment) as child:
-        before = {s: signal.signal(s, lambda signum, _: child.send_signal(signum)) for s in STOPPING}
-        try:
-            return child.wait()
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
 
 
 if __name__ == "__main__":

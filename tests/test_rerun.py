@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import blosc2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from neuro_ssl import rerun
 from neuro_ssl.reporting.runs.reading import read_runs
+from neuro_ssl.rerunning import repetition
 from neuro_ssl.rerunning.outcome import outcome
 from neuro_ssl.rerunning.recorded import Recorded
 from tests.conftest import run_command
@@ -41,7 +43,7 @@ def in_process(monkeypatch):
         run_command("train", *command[3:])
         return 0
 
-    monkeypatch.setattr(rerun, "watched", run)
+    monkeypatch.setattr(repetition, "watched", run)
     return commands
 
 
@@ -76,7 +78,9 @@ def test_a_run_repeats_bit_for_bit_and_stays_as_it_was(original, in_process, com
     assert (again / "rerun.md").read_text().startswith(f"# Rerun of {original.name}\n")
     one, other = (pd.read_parquet(run / "predictions.parquet") for run in (original, again))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
-    # A second time there is nothing to train.
+    # A second time there is nothing to train, and other settings are not passed over.
+    assert status(command, original, "seed=4") == 1
+    assert "is a rerun with other settings" in capsys.readouterr().err
     assert status(command, original) == 0
     assert len(in_process) == 1 and "already repeated" in capsys.readouterr().out
     # It is no second seed, and the original's test split was opened once.
@@ -113,7 +117,7 @@ def test_where_it_differs_is_said(original, in_process, command, capsys, tmp_pat
     assert f"code and machine: torch 1.0 → {torch.__version__}" in shown
     assert "threads 64 →" in shown and "in another order" in shown
     found = outcome(copy, output / original.name)
-    assert finding(found, "history").told.startswith("from step 3 on: train/loss ")
+    assert finding(found, "history").told.startswith("from recorded step 3 on: train/loss ")
     assert finding(found, "history").told.endswith(f" 1 of {len(metrics)} values, train/loss most, by 0.99 % at step 3")
     assert finding(found, "best weights").told.startswith("in 1 of ")
     assert finding(found, "best weights").told.endswith(f"at most by 0.5 ({name})")
@@ -128,6 +132,9 @@ def test_timings_and_what_one_version_alone_measures_are_no_difference(original,
     shutil.copytree(original, copy)
     with (copy / "metrics.csv").open("a") as file:
         file.write("1,3,throughput/scans_per_s,12\n1,3,representation/seconds,0.5\n")
+    checkpoint = torch.load(copy / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["train_loss.mean_value"] += 1  # of the epoch's losses, in no model
+    torch.save(checkpoint, copy / "checkpoints" / "last.ckpt")
     assert all(found.same for found in outcome(original, copy))
     with (copy / "metrics.csv").open("a") as file:
         file.write("1,3,new_metric,12\n")
@@ -136,7 +143,7 @@ def test_timings_and_what_one_version_alone_measures_are_no_difference(original,
     with (copy / "metrics.csv").open("a") as file:
         file.write("2,5,train/loss,0.5\n")
     history = finding(outcome(original, copy), "history")
-    assert not history.same and "1 values are on one side alone, from step 5 on: train/loss" in history.told
+    assert not history.same and "1 value is on one side alone, from step 5 on: train/loss" in history.told
 
 
 def test_changed_or_missing_data_are_refused_before_training(original, random_scans, command, capsys, tmp_path):
@@ -150,6 +157,13 @@ def test_changed_or_missing_data_are_refused_before_training(original, random_sc
     assert "the data of this run are not what they were" in told.err and "--allow-changes" in told.err
     assert status(command, original, f"data_dir={tmp_path}", "--output", tmp_path) == 1
     assert "no volume store of cohort c" in (told := capsys.readouterr().err) and "data_dir=…" in told
+    # One voxel, which no header and no manifest tells.
+    (stores / "c" / "exclude.csv").unlink()
+    file = next(stores.rglob("*.b2nd"))
+    volume = blosc2.open(str(file), mode="a")
+    volume[0, 0, 0] = volume[0, 0, 0] + np.float16(1)
+    assert status(command, original, f"data_dir={stores.parent}", "--output", tmp_path) == 1
+    assert f"data: volumes as written → 1 of 13 changed (volumes/{file.name}: its voxels" in capsys.readouterr().out
     assert not (tmp_path / original.name).exists()
 
 
@@ -181,6 +195,15 @@ def test_a_misspelt_option_and_a_missing_run_are_told(original, command, capsys,
     assert "did you mean data_dir?" in capsys.readouterr().err
     assert status(command, original, "strategy=gpus") == 1
     assert "did you mean gpu?" in capsys.readouterr().err
+    for option, why in (
+        ("runs_dir=x", "--output says where"),
+        ("rerun_of=x", "--output says where"),
+        ("open_test=true", "if the run did"),
+        ("logger.images=upload", "to no tracker"),
+        ("encoder=resnet50", "another encoder is another run"),
+    ):
+        assert status(command, original, option) == 1
+        assert why in capsys.readouterr().err
 
 
 def recorded(path, **changes):
@@ -252,6 +275,6 @@ def test_pretraining_and_finetuning_repeat_by_real_commands_from_another_place(r
     told = neuro_ssl("neuro_ssl.rerun", run, data, cwd=tmp_path, expected=1)
     assert "the initial weights of this run are not what they were" in told
     told = neuro_ssl("neuro_ssl.rerun", run, data, "--allow-changes", cwd=tmp_path, expected=3)
-    assert "NOT the same" in told and "differs: from step" in told
+    assert "NOT the same" in told and "differs: from recorded step" in told
     shutil.rmtree(checkpoint.parents[1])
     assert "weights=… says" in neuro_ssl("neuro_ssl.rerun", run, data, "--output", tmp_path, cwd=tmp_path, expected=1)

@@ -7,7 +7,7 @@ memory are no part of it.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 
 from neuro_ssl.errors import InputError
 
+RUNNING = re.compile(r"train_\w+[.](mean_value|weight)$")  # in a checkpoint: means over the epoch, which no model takes
 TIMINGS = re.compile(r"throughput/|representation/(seconds|share_of_time)$")
 CHECKPOINTS = {"best.ckpt": "best weights", "last.ckpt": "last weights"}  # downstream runs are tested with the best
 SCORES = {"results.json": "test scores", "validation.json": "validation scores"}
@@ -71,38 +72,46 @@ def _history(original: Path, rerun: Path) -> tuple[bool, str]:
         tables.append(table.assign(number=table.groupby(["step", "metric"]).cumcount()))
     names = [set(table["metric"]) for table in tables]
     of_one = sorted(names[0] ^ names[1])  # measured by the version of one alone
-    elsewhere = f"; on one side alone: {', '.join(of_one)}" if of_one else ""
+    elsewhere = f"; on one side alone: {_named(of_one)}" if of_one else ""
     tables = [table[~table["metric"].isin(of_one)] for table in tables]
     both = tables[0].merge(tables[1], how="outer", on=["step", "metric", "number"], indicator=True)
     alone = both[both["_merge"] != "both"]
     values = both[both["_merge"] == "both"]
     differs = (values["value_x"] != values["value_y"]) & ~(values["value_x"].isna() & values["value_y"].isna())
     if not differs.any() and alone.empty:
-        return True, f"{len(values)} values at {values['step'].nunique()} steps{elsewhere}"
+        n_steps = values["step"].nunique()
+        return True, f"{len(values)} values at {n_steps} recorded step{'s' * (n_steps != 1)}{elsewhere}"
     told = []
     if differs.any():
         different = values[differs].assign(size=_relative(values[differs]))
-        first, most = (different.sort_values(key).iloc[index] for key, index in (("step", 0), ("size", -1)))
+        different["is_loss"] = different["metric"].str.endswith("loss")  # which leads to the cause sooner than scores
+        first = different.sort_values(["step", "is_loss"], ascending=[True, False], kind="stable").iloc[0]
+        most = different.sort_values("size", kind="stable").iloc[-1]
+        by = f"by {_percent(most['size'])}" if math.isfinite(most["size"]) else _change(most)
         told.append(
-            f"from step {first['step']} on: {first['metric']} {first['value_x']:.9g} → {first['value_y']:.9g}; "
-            f"{len(different)} of {len(values)} values, {most['metric']} most, by {_percent(most['size'])} at step "
-            f"{most['step']}"
+            f"from recorded step {first['step']} on: {first['metric']} {_change(first)}; "
+            f"{len(different)} of {len(values)} values, {most['metric']} most, {by} at step {most['step']}"
         )
     if not alone.empty:
-        which = ", ".join(alone["metric"].unique()[:3])
-        told.append(f"{len(alone)} values are on one side alone, from step {alone['step'].min()} on: {which}")
+        n, which = len(alone), _named(list(alone["metric"].unique()))
+        are = "value is" if n == 1 else "values are"
+        told.append(f"{n} {are} on one side alone, from step {alone['step'].min()} on: {which}")
     return False, "; ".join(told) + elsewhere
 
 
 def _weights(original: Path, rerun: Path) -> tuple[bool, str]:
-    one, other = (torch.load(file, map_location="cpu", weights_only=True)["state_dict"] for file in (original, rerun))
+    one, other = (
+        {name: tensor for name, tensor in state["state_dict"].items() if not RUNNING.match(name)}
+        for state in (torch.load(file, map_location="cpu", weights_only=True) for file in (original, rerun))
+    )
     unlike = [name for name in {**one, **other} if _form(one.get(name)) != _form(other.get(name))]
     if unlike:
         return False, f"{len(unlike)} of {len({**one, **other})} tensors are of another form: {unlike[0]}"
     different = {name: _largest(one[name], other[name]) for name in one if not _bits_equal(one[name], other[name])}
     if not different:
         return True, f"{len(one)} tensors, {sum(tensor.numel() for tensor in one.values())} numbers, bit for bit"
-    worst = max(different, key=lambda name: different[name])
+    # (Counters of batches are no weights: they are named where nothing else differs.)
+    worst = max(different, key=lambda name: (one[name].is_floating_point(), different[name]))
     return False, f"in {len(different)} of {len(one)} tensors, at most by {different[worst]:.2g} ({worst})"
 
 
@@ -188,5 +197,15 @@ def _relative(values: pd.DataFrame) -> "pd.Series[float]":
     return size.fillna(np.inf)
 
 
+def _change(row: "pd.Series[Any]") -> str:
+    return f"{row['value_x']:.9g} → {row['value_y']:.9g}"
+
+
 def _percent(size: float) -> str:
-    return "more than can be said" if math.isinf(size) else f"{100 * size:.2g} %"
+    return f"{100 * size:.2g} %" if size < 1 else f"{100 * size:.0f} %"
+
+
+def _named(metrics: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(metrics) - 3} more" if len(metrics) > 3 else ""
+    return f"{', '.join(metrics[:3])}{more}"

@@ -70,7 +70,7 @@ class Recorded:
     @staticmethod
     def of_data(summary: Mapping[str, Any]) -> dict[str, Any]:
         """Of a dataset's summary, what tells its content, wherever it lies."""
-        return {key: summary[key] for key in DATA if key in summary}
+        return {key: summary[key] for key in DATA if key in summary} | {"volumes": summary.get("volumes", "as written")}
 
     @property
     def config(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def listed(before: dict[str, list[Difference]]) -> list[str]:
     """What differs before the first step, a line each; of what doesn't, the headings in one."""
     rows = [(heading, one) for heading, found in before.items() for one in found]
     known = [(heading, one) for heading, one in rows if one.before != UNKNOWN]
-    alike = [heading for heading in before if heading not in dict(known)]
+    alike = [heading for heading in before if heading not in dict(rows)]
     lines = [f"  as it was: {', '.join(alike)}"] if alike else []
     lines += [f"  {heading}: {one.what} {one.before} → {one.after}" for heading, one in known]
     unknown = [one.what for _, one in rows if one.before == UNKNOWN]
