@@ -57,11 +57,9 @@ def _machine(hardware: Mapping[str, Any]) -> str:
 
 def _repeated(runs: Sequence[Run]) -> str:
     """What `neuro_ssl.rerun` found of them, where it lies beside."""
-    same: list[str] = []
-    others: list[str] = []
-    for run in runs:
-        file = run.path.parent / "reruns" / run.path.name / "rerun.json"
-        if file.is_file():
-            (same if json.loads(file.read_text(encoding="utf-8"))["same"] else others).append(run.info.name)
-    told = f"Repeated, {listed(same)} gave the same weights and scores bit for bit." if same else ""
-    return sentences(told, f"Repeated, {listed(others)} gave other numbers (see rerun.md)." if others else "")
+    files = {run.path.parent / "reruns" / run.path.name / "rerun.json" for run in runs}
+    same = [json.loads(file.read_text(encoding="utf-8"))["same"] for file in files if file.is_file()]
+    alike, others = sum(same), len(same) - sum(same)
+    told = [f"{counted(alike, 'run')} gave the same weights and scores bit for bit"] if alike else []
+    told += [f"{counted(others, 'run')} gave other numbers ({unknown('how large, from rerun.md')})"] if others else []
+    return f"Trained once more from {'its' if len(same) == 1 else 'their'} records, {'; '.join(told)}." if told else ""

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuro_ssl.evaluation.metrics import METRICS, PRIMARY
 from neuro_ssl.reporting.cautions import learnt_from_labels
 from neuro_ssl.reporting.evaluations.reading import TEST_SETS, Evaluation
 from neuro_ssl.reporting.methods.words import listed, or_unknown, sentences, unknown
@@ -27,6 +26,16 @@ PROTOCOLS = {
 }
 PROBES = ("ridge_probe", "logistic_probe", "knn_probe")
 PROBED = "What a probe leaves open, as its penalty, was chosen inside the training split (Pedregosa et al. 2011)."
+PRIMARY_IN_WORDS = {
+    "regression": "the mean absolute error (MAE) of regressions",
+    "classification": "the area under the ROC curve (AUROC) of classifications",
+}
+CLOSED_FORM = (
+    "Where the bootstrap has none, as where classes are separated perfectly, a class is always or never recognised, or "
+    "subjects are very few, intervals are closed-form ones on the number of subjects: of AUROC by Newcombe’s method 5 "
+    "(Newcombe 2006), of sensitivity and specificity by Wilson’s (Wilson 1927), of balanced accuracy by both of these "
+    "combined (Newcombe 1998)."
+)
 CLUSTERED = ", in Obuchowski’s form for subjects with several scans (Obuchowski 1997)"
 
 
@@ -58,16 +67,18 @@ def statistics(runs: Sequence[DownstreamRun], tests: Collection[str], evaluation
         "none"
     }
     kinds = dict.fromkeys(run.results.kind for run in runs)
-    primary = listed([f"{METRICS[kind][PRIMARY[kind]].label} of {kind}s" for kind in kinds]) if kinds else ""
+    primary = listed([PRIMARY_IN_WORDS[kind] for kind in kinds]) if kinds else ""
+    classifies = "classification" in kinds or any("auroc" in set(one.tables["scores"]["metric"]) for one in evaluations)
     often = listed([f"{n:,}" for n in resamples]) if resamples else unknown("how many")
-    many = len({run.info.seed for run in runs}) > 1
+    many = len({run.info.seed for run in runs}) > 2
     return sentences(
         _opened(runs),
         f"The primary score was {primary}." if primary else "",
         "Scores are given with 95 % intervals by the bias-corrected and accelerated bootstrap (Efron 1987) over "
         f"subjects, each drawn with all its scans ({often} resamples).",
+        CLOSED_FORM if classifies else "",
         _tests(used, sorted(permutations)),
-        "Means over seeds are given with t intervals over seeds, too, from three seeds on." if many else "",
+        "Means over three seeds or more are given with t intervals over seeds, too." if many else "",
         _leakage(runs),
     )
 

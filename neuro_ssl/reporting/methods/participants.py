@@ -1,7 +1,8 @@
 """The methods' part on data: whom, how scans were prepared, how subjects were divided."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.grid import Grid
@@ -10,6 +11,7 @@ from neuro_ssl.reporting.runs.records import Dataset
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 SEXES = {"F": "female", "M": "male"}
+FOLD = re.compile(r"(val|test) = fold (\d+) of 0–(\d+)(.*)")  # as `data.protocols.KFold` is told
 NO_SIMULATION = "recruitment, inclusion criteria, scanners and sequences, ethics approval and consent"
 
 
@@ -56,7 +58,12 @@ def _cohort(datasets: Sequence[Dataset]) -> str:
 def _divisions(datasets: Sequence[Dataset]) -> list[str]:
     """How subjects were divided, once a way of it."""
     told: dict[str, None] = {}
-    for dataset in {dataset.split_hash: dataset for dataset in datasets}.values():
+    divisions = list({dataset.split_hash: dataset for dataset in datasets}.values())
+    folds = [dataset for dataset in divisions if FOLD.match(dataset.split or "")]
+    if len(folds) > 1:
+        told |= dict.fromkeys(_cross_validation(folds))
+        divisions = [dataset for dataset in divisions if dataset not in folds]
+    for dataset in divisions:
         parts = []
         for split, name in SPLITS.items():
             if split in dataset.n_subjects:
@@ -72,12 +79,41 @@ def _divisions(datasets: Sequence[Dataset]) -> list[str]:
     return list(told)
 
 
+def _cross_validation(datasets: Sequence[Dataset]) -> list[str]:
+    """A sentence for all folds of one division."""
+    divided: dict[tuple[str, str], list[Dataset]] = {}
+    numbers = {}
+    for dataset in datasets:
+        held_out, fold, last, rest = cast("re.Match[str]", FOLD.match(dataset.split or "")).groups()
+        divided.setdefault((f"into {int(last) + 1} folds{rest}", held_out), []).append(dataset)
+        numbers[dataset.split_hash] = int(fold)
+    told = []
+    for (how, held_out), members in divided.items():
+        which = sorted({numbers[dataset.split_hash] for dataset in members})
+        counts = [
+            f"{name} {_range([one.n_subjects[split] for one in members])} subjects, "
+            f"{_range([one.n_scans[split] for one in members])} scans"
+            for split, name in SPLITS.items()
+            if all(split in one.n_subjects for one in members)
+        ]
+        told.append(
+            f"For cross-validation, subjects, with all their scans, were divided {how}, of which number "
+            f"{listed([str(one) for one in which])} in turn was the {SPLITS[held_out]} split ({'; '.join(counts)})."
+        )
+    return told
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def _people(known: Mapping[str, Any]) -> str:
     """Ages and sexes of a split."""
     parts = []
     if age := known.get("age_years"):
-        sd = f" ± {age['sd']:.1f}" if "sd" in age else ""
-        parts.append(f"age {age['mean']:.1f}{sd} years, range {age['min']:.1f}–{age['max']:.1f}")
+        spread = f" ± {age['sd']:.1f} years, range {age['min']:.1f}–{age['max']:.1f}" if "sd" in age else " years"
+        parts.append(f"age {age['mean']:.1f}{spread}")
     if sex := known.get("sex"):
         parts.append(", ".join(f"{n} {SEXES.get(name, name)}" for name, n in sex.items()))
     return "; ".join(parts)

@@ -65,6 +65,14 @@ REFERENCES = {
     "Lowekamp et al. 2013": (
         "Lowekamp BC, Chen DT, Ibáñez L, Blezek D. The design of SimpleITK. Front Neuroinform 7:45, 2013."
     ),
+    "Newcombe 1998": (
+        "Newcombe RG. Interval estimation for the difference between independent proportions: comparison of eleven "
+        "methods. Stat Med 17:873–890, 1998."
+    ),
+    "Newcombe 2006": (
+        "Newcombe RG. Confidence intervals for an effect size measure based on the Mann–Whitney statistic. Part 2: "
+        "asymptotic methods and evaluation. Stat Med 25:559–573, 2006."
+    ),
     "Obuchowski 1997": (
         "Obuchowski NA. Nonparametric analysis of clustered ROC curve data. Biometrics 53:567–578, 1997."
     ),
@@ -85,6 +93,10 @@ REFERENCES = {
     "Tustison et al. 2010": (
         "Tustison NJ, et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging 29:1310–1320, 2010. "
         "doi:10.1109/TMI.2010.2046908."
+    ),
+    "Wilson 1927": (
+        "Wilson EB. Probable inference, the law of succession, and statistical inference. J Am Stat Assoc 22:209–212, "
+        "1927."
     ),
     "You et al. 2017": (
         "You Y, Gitman I, Ginsburg B. Large batch training of convolutional networks. arXiv:1708.03888, 2017."

@@ -46,15 +46,16 @@ def _parts(runs: Runs, evaluations: Sequence[Evaluation], shown: Sequence[Sectio
         return {}
     own = [run.info.dataset for run in runs.finished]
     datasets = list({d.key: d for d in [*own, *(d for one in evaluations for d in one.info.data.values())]}.values())
+    pretrained = [run.path.name for run in runs.pretraining]
     parts = {"Participants": participants(datasets), "Preprocessing": preprocessing(datasets)}
     if runs.finished:
         parts["Encoder"] = encoders(runs.finished)
     if runs.pretraining:
         parts["Pretraining"] = pretraining(runs.pretraining)
     if runs.downstream:
-        parts["Tasks"] = tasks(runs.downstream)
+        parts["Tasks"] = tasks(runs.downstream, pretrained)
     if evaluations:
-        parts["Evaluation"] = evaluated(evaluations, [run.path.name for run in runs.pretraining])
+        parts["Evaluation"] = evaluated(evaluations, pretrained)
     if runs.downstream or evaluations:
         parts["Statistics"] = statistics(runs.downstream, _tests(shown), evaluations)
     return parts | {"Software and hardware": computing(records, runs.finished)}

@@ -1,6 +1,6 @@
 """The methods' parts on encoders, pretraining and tasks; what several runs have in common is told once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from neuro_ssl.reporting.methods.networks import encoder, views
@@ -9,10 +9,10 @@ from neuro_ssl.reporting.runs.reading import DownstreamRun, PretrainingRun, Run
 from neuro_ssl.reporting.runs.records import RunInfo
 
 PRECISIONS = {
-    "32-true": "single precision",
-    "bf16-mixed": "mixed precision (bfloat16)",
-    "16-mixed": "mixed precision (float16)",
-    "64-true": "double precision",
+    "32-true": "in single precision",
+    "bf16-mixed": "in mixed precision (bfloat16)",
+    "16-mixed": "in mixed precision (float16)",
+    "64-true": "in double precision",
 }
 ALGORITHMS = {
     "adamw": "AdamW (Loshchilov & Hutter 2019)",
@@ -36,20 +36,26 @@ def encoders(runs: Sequence[Run]) -> str:
     others = {run.info.weights.name for run in runs if run.info.weights and run.info.weights.intensity not in OURS}
     if others:
         return f"{text} {unknown(f'how intensities were normalised for {listed(sorted(others))}')}."
-    return f"{text} It was shown volumes whose brain voxels had mean 0 and variance 1."
+    were = "It was" if len(told) == 1 else "They were"
+    return f"{text} {were} shown volumes whose brain voxels had mean 0 and variance 1."
 
 
 def pretraining(runs: Sequence[PretrainingRun]) -> str:
     """A paragraph a way of pretraining."""
     several = len({run.info.encoder.name for run in runs}) > 1
     return "\n\n".join(
-        sentences(text, _seeds(members))
+        sentences(text, _kept(members, len(runs) > 1), _seeds(members))
         for text, members in _alike(runs, lambda run: _pretrained(run.info, several)).items()
     )
 
 
-def tasks(runs: Sequence[DownstreamRun]) -> str:
-    """What was predicted and how that was learnt, then a paragraph a protocol."""
+def tasks(runs: Sequence[DownstreamRun], pretrained: Collection[str]) -> str:
+    """What was predicted and how that was learnt, then a paragraph a protocol.
+
+    Args:
+        runs: on the tasks.
+        pretrained: names of the pretraining runs that are told of already.
+    """
     targets = list(dict.fromkeys(_target(run) for run in runs))
     augmented = any(views(run.info.config.get("views")) for run in runs)
     first = sentences(
@@ -63,7 +69,7 @@ def tasks(runs: Sequence[DownstreamRun]) -> str:
     for text, members in _alike(runs, _trained).items():
         names = list(dict.fromkeys(run.results.task for run in members))
         of = "" if set(names) == every else f" (of {listed([name.replace('_', ' ') for name in names])})"
-        begun = listed(list(dict.fromkeys(_begun(run) for run in members)))
+        begun = listed(list(dict.fromkeys(_begun(run, pretrained) for run in members)))
         head, _, rest = text.partition("|")
         paragraphs.append(sentences(f"{head.format(of=of, begun=begun)}", rest, _seeds(members)))
     return "\n\n".join(paragraphs)
@@ -91,8 +97,13 @@ def _pretrained(info: RunInfo, several: bool) -> str:
         f"{which} was pretrained {began} on {on}, {labels}, {how}.",
         _views(config, pair=contrastive),
         _optimised(info),
-        "The weights of the last epoch were kept.",
     )
+
+
+def _kept(runs: Sequence[PretrainingRun], named: bool) -> str:
+    """Which weights, and what later paragraphs call them where there are others."""
+    names = f", as {listed([run.info.name for run in runs])}" if named else ""
+    return f"The weights of the last epoch were kept{names}."
 
 
 @or_unknown("the objective")
@@ -143,7 +154,7 @@ def _optimised(info: RunInfo) -> str:
     precision = str(config["trainer"].get("precision"))
     most, early = ("", "") if patience is None else ("at most ", _early(patience))
     algorithm = ALGORITHMS.get(node["algorithm"], node["algorithm"])
-    batches = f"in batches of {counted(info.batch_size, 'scan')} and {PRECISIONS.get(precision, precision)}"
+    batches = f"in batches of {counted(info.batch_size, 'scan')}, {PRECISIONS.get(precision, precision)}"
     text = f"Training used {algorithm} for {most}{counted(info.epochs, 'epoch')}{early}, {batches}."
     return sentences(text, _rates(node), _further(config))
 
@@ -188,7 +199,8 @@ def _target(run: DownstreamRun) -> str:
     node = node if isinstance(node, Mapping) else {}
     node = (node.get("targets") or {}).get(results.task, node)
     classes = [str(one) for one in node.get("classes") or []]
-    of = f"{results.target}: {classes[1]} against {classes[0]}" if len(classes) == 2 else results.target
+    column = f"{results.target}: " if results.target != results.task else ""
+    of = f"{column}{classes[1]} against {classes[0]}" if len(classes) == 2 else results.target
     without = f", without {listed([str(one) for one in node['leave_out']])}" if node.get("leave_out") else ""
     return f"{name} ({of}{without})"
 
@@ -212,7 +224,8 @@ def _chosen(runs: Sequence[DownstreamRun]) -> str:
     by: dict[str, list[str]] = {}
     for run in runs:
         metric = run.info.validation.metric.rpartition("/")[2] if run.info.validation else "score"
-        by.setdefault(SCORES.get(metric, metric), []).append(run.results.task.replace("_", " "))
+        name = "all targets at once" if run.results.multitask else run.results.task.replace("_", " ")
+        by.setdefault(SCORES.get(metric, metric), []).append(name)
     if len(by) == 1:
         how = next(iter(by))
     else:
@@ -220,10 +233,12 @@ def _chosen(runs: Sequence[DownstreamRun]) -> str:
     return f"The weights of the epoch with the best validation {how} were tested."
 
 
-def _begun(run: DownstreamRun) -> str:
+def _begun(run: DownstreamRun, pretrained: Collection[str]) -> str:
     """What the encoder was at first."""
     if not run.info.weights:
         return "of an untrained encoder"
+    if [run.info.weights.name] == list(pretrained):
+        return "of the pretrained encoder"
     citation = f" ({run.info.weights.citation})" if run.info.weights.citation else ""
     return f"of {run.info.weights.name}{citation}"
 
