@@ -19,7 +19,7 @@ def main(cfg: DashboardConfig) -> None:
     from neuro_ssl.dashboards.publishing import default_entity, publish, write
     from neuro_ssl.dashboards.report import report_of
     from neuro_ssl.dashboards.workspace import workspace_of
-    from neuro_ssl.tracking.key import has_key, told_offline
+    from neuro_ssl.tracking.client import has_key, told_offline
 
     config, offline = plain(cfg), told_offline()
     publishing = not offline and has_key()

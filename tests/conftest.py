@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import wandb.sdk.launch  # noqa: F401  W&B does so at a process's first run, which takes 7 s once torch is there
 from hydra._internal.hydra import Hydra
 
 os.environ["WANDB_MODE"] = "offline"  # no test talks to a server, whatever keys this machine holds

@@ -1,7 +1,6 @@
 """Weights & Biases: online where a key is configured and the server answers, else in the run directory."""
 
 import json
-import os
 import shutil
 import sys
 import warnings
@@ -14,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from neuro_ssl.errors import InputError
 from neuro_ssl.processes import say
+from neuro_ssl.tracking.client import has_key, quieten, told_offline
 from neuro_ssl.tracking.description import Description
-from neuro_ssl.tracking.key import has_key, told_offline
 from neuro_ssl.tracking.lineage import Reference
 from neuro_ssl.tracking.privacy import KeyedHash
 
@@ -249,7 +248,7 @@ def wandb_logger(
     Raises:
         InputError: what is configured can't be a key.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")  # its chatter; its errors are exceptions
+    quieten()
     import wandb
 
     if wandb.run is not None:  # of a point of a sweep that failed

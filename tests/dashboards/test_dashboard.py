@@ -183,10 +183,11 @@ def test_what_is_written_is_what_wandb_workspaces_reads(written):
 
 
 def test_without_a_key_it_says_how_to_publish(written, capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
     written()
     assert "WANDB_MODE=offline, so nothing was published; to publish: unset that" in capsys.readouterr().out
     monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setattr("neuro_ssl.tracking.key.has_key", lambda: False)
+    monkeypatch.setattr("neuro_ssl.tracking.client.has_key", lambda: False)
     written()
     assert "no key of W&B is configured, so nothing was published; to publish: wandb login" in capsys.readouterr().out
 

@@ -1,9 +1,11 @@
 import os
+from pathlib import Path
 
 import pytest
+import wandb
 
 from neuro_ssl.errors import InputError
-from neuro_ssl.tracking import tensorboard
+from neuro_ssl.tracking import tensorboard, wandb_logger
 from neuro_ssl.tracking.privacy import KEY_FILE, KeyedHash, without_places
 from tests.faults.disturbance import options
 
@@ -72,6 +74,17 @@ def test_that_is_told_before_training(tmp_path, random_scans, command, capsys):
         command("train", *tracked, "logger.ids=hashed")
     assert "chmod 600" in capsys.readouterr().err
     assert not list(tmp_path.glob("*/checkpoints"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="shows the commands of processes")
+def test_the_client_sends_no_reports_of_its_own_errors(tmp_path, monkeypatch):
+    """They hold paths; W&B's service is told so on its command line."""
+    monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+    wandb.teardown()
+    wandb_logger(str(tmp_path), "n", mode="offline").experiment.finish()
+    commands = [file.read_bytes().split(b"\0") for file in Path("/proc").glob("[0-9]*/cmdline")]
+    (service,) = [command for command in commands if b"--pid" in command and str(os.getpid()).encode() in command]
+    assert b"--no-observability" in service
 
 
 def test_without_tensorboard_its_extra_is_named(tmp_path, monkeypatch):
