@@ -22,13 +22,16 @@ class _TensorBoard(TensorBoardLogger):
         self.experiment.add_text("configuration", "\n".join(f"    {line}" for line in text.splitlines()))
 
     @rank_zero_only
-    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, aggregate: bool = False, **kwargs: Any
+    ) -> None:
         """Add pictures.
 
         Args:
             key: name of the picture.
             images: files, or (rows, columns, channels).
             step: of training.
+            aggregate: whether they show nobody in particular; others stay on this machine too.
             kwargs: captions and the like, which are for others.
         """
         from matplotlib.image import imread
