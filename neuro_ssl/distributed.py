@@ -8,6 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+NEEDS_GPUS = (
+    "PyTorch synchronises batch norm on GPUs alone: take encoder.norm=group, or set trainer.sync_batchnorm=false, "
+    "whereupon each process normalises over its own share of a batch"
+)
 _alone = False
 
 

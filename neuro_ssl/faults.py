@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuro_ssl import signals
+from neuro_ssl.distributed import NEEDS_GPUS
 from neuro_ssl.errors import InputError
 
 GOES_ON = "the same command goes on from the last checkpoint"
@@ -60,6 +61,10 @@ def faults_told(trainer: Any) -> Iterator[None]:
         if told is None:
             raise
         raise InputError(told) from error
+    except ValueError as error:  # several processes on the CPU
+        if "SyncBatchNorm layers only work with GPU" not in str(error):
+            raise
+        raise InputError(NEEDS_GPUS) from error
     finally:
         log.removeHandler(handler)
         log.setLevel(level)

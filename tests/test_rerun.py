@@ -219,6 +219,16 @@ def test_a_closed_test_split_stays_closed_and_a_number_found_is_kept(tmp_path):
     assert auto.config["micro_batch_size"] == 6 and "open_test" not in auto.config
 
 
+def test_what_explains_a_difference_is_noted(tmp_path):
+    machine = {"gpus": [], "processes": 1, "threads": 1}
+    about = {"hardware": machine, "dirty": False, "config": {"trainer": {"precision": "bf16-mixed"}}}
+    before = recorded(tmp_path, stage="pretraining", **about)
+    (precision,) = before.notes(before.record)
+    assert precision.startswith("trainer.precision=bf16-mixed on the CPU: gradients may be wrong")
+    (threads,) = before.notes({**before.record, "hardware": {**machine, "threads": 2}})[1:]
+    assert threads.startswith("threads 1 → 2: sums are added up in another order")
+
+
 def test_data_and_weights_are_found_where_the_run_was_started_or_beside_it(tmp_path, monkeypatch):
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     run = project / "runs" / "sex-1a2b3c4d"

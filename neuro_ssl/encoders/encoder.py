@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neuro_ssl.contract import Intensity
+from neuro_ssl.distributed import NEEDS_GPUS
 from neuro_ssl.encoders.recompute import recomputed
 from neuro_ssl.errors import InputError
 
@@ -111,10 +112,7 @@ class Encoder(nn.Module):
             and not volume.is_cuda
             and any(isinstance(module, nn.SyncBatchNorm) for module in self.modules())
         ):
-            raise InputError(
-                "PyTorch synchronises batch norm on GPUs alone: take encoder.norm=group, or set "
-                "trainer.sync_batchnorm=false, whereupon each process normalises over its own share of a batch"
-            )
+            raise InputError(NEEDS_GPUS)
 
     def _run(self, stages: Sequence[Sequence[nn.Module]], x: Tensor, n_recomputed: int) -> Tensor:
         for index, stage in enumerate(stages):

@@ -110,6 +110,9 @@ class Recorded:
         machines = [record["hardware"] for record in (self.record, rerun)]
         if any(machine["gpus"] for machine in machines) and not config["trainer"].get("deterministic"):
             notes.append("trainer.deterministic=false: on GPUs a run need not repeat bit for bit")
+        precision = str(config["trainer"].get("precision"))
+        if precision.startswith("bf16") and not all(machine["gpus"] for machine in machines):
+            notes.append(f"trainer.precision={precision} on the CPU: gradients may be wrong there, each time otherwise")
         for name in ("processes", "threads", "vectors"):
             before, after = (machine.get(name) for machine in machines)
             if None not in (before, after) and before != after:

@@ -112,6 +112,15 @@ def test_messages_of_libraries(message, told):
         raise RuntimeError(message)
 
 
+def test_batch_norm_that_ddp_cannot_synchronise():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(InputError, match="set trainer.sync_batchnorm=false"), faults_told(Launched(-9)):
+            torch.nn.parallel.DistributedDataParallel(torch.nn.SyncBatchNorm(3))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_other_errors_stay_as_they_are():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), faults_told(Launched(-9)):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

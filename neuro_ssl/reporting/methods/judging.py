@@ -33,8 +33,8 @@ PRIMARY_IN_WORDS = {
 CLOSED_FORM = (
     "Where the bootstrap has none, as where classes are separated perfectly, a class is always or never recognised, or "
     "subjects are very few, intervals are closed-form ones on the number of subjects: of AUROC by Newcombe’s method 5 "
-    "(Newcombe 2006), of sensitivity and specificity by Wilson’s (Wilson 1927), of balanced accuracy by both of these "
-    "combined (Newcombe 1998)."
+    "(Newcombe 2006), of sensitivity and specificity by Wilson’s (Wilson 1927), of balanced accuracy by the "
+    "latter two combined (Newcombe 1998)."
 )
 CLUSTERED = ", in Obuchowski’s form for subjects with several scans (Obuchowski 1997)"
 
