@@ -23,6 +23,7 @@ from scipy import ndimage
 from neuro_ssl.callbacks.offering import offer_picture
 from neuro_ssl.callbacks.saliency_figure import Shown, saliency_figure
 from neuro_ssl.checkpoint import Weights
+from neuro_ssl.data.targets import Target
 from neuro_ssl.data.volumes import Volumes
 from neuro_ssl.evaluation.bootstrap import Score
 from neuro_ssl.evaluation.metrics import METRICS
@@ -112,9 +113,15 @@ def _saliency(
             inputs = normalise(torch.from_numpy(volume)[None, None].to(device), weights.intensity)
             found = attribution("gradient_x_input", model, inputs)[0, 0].cpu().numpy()
             smooth = ndimage.gaussian_filter(found, sigma) * (volume > 0)
-            about = f"scan {number}: predicted {prediction:.3g}, true {true:.3g}"
+            about = f"scan {number}: {_in_words(explained.target, prediction, true)}"
             shown.append(Shown(explained.output, about, volume, smooth))
     return shown
+
+
+def _in_words(target: Target, prediction: float, true: float) -> str:
+    if target.classes:
+        return f"probability of {target.classes[1]} {prediction:.2f}, truly {target.classes[int(true)]}"
+    return f"predicted {prediction:.3g}, true {true:.3g}"
 
 
 @contextmanager

@@ -72,6 +72,22 @@ def test_drawing_leaves_everything_else_as_it_is(run, random_scans):
     }
 
 
+def test_saliency_says_what_was_predicted_and_what_is_true(run, random_scans, monkeypatch):
+    said = []
+    monkeypatch.setattr(outcome, "saliency_figure", lambda scans: said.extend(scans) or saliency_figure(scans))
+    draw_outcome(L.Trainer(accelerator="cpu", logger=False), run, random_scans)
+    table, people = pd.read_parquet(run.path / "predictions.parquet"), random_scans.manifest.set_index("scan_id")
+    rows = table[table["split"] == "val"].set_index("scan_id").join(people[["age_years", "sex"]], rsuffix="_on_file")
+    expected = [
+        f"predicted {row.prediction:.3g}, true {row.age_years:.3g}"
+        if row.task == "brain_age"
+        else f"probability of M {row.prediction:.2f}, truly {row.sex}"
+        for row in rows.itertuples()
+    ]
+    assert sorted(scan.about.partition(": ")[2] for scan in said) == sorted(expected)
+    assert len(said) == 6
+
+
 def test_without_memory_for_a_gradient_the_run_stands(run, random_scans, monkeypatch):
     def refuses(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
