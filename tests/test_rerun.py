@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import blosc2
@@ -114,7 +115,7 @@ def test_where_it_differs_is_said(original, in_process, command, capsys, tmp_pat
 
     assert status(command, copy, "--output", output) == 3
     shown = capsys.readouterr().out
-    assert f"code and machine: torch 1.0 → {torch.__version__}" in shown
+    assert f"code and machine: torch 1.0 → {version('torch')}" in shown
     assert "threads 64 →" in shown and "in another order" in shown
     found = outcome(copy, output / original.name)
     assert finding(found, "history").told.startswith("from recorded step 3 on: train/loss ")
