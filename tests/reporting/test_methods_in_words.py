@@ -109,6 +109,8 @@ def test_what_records_lack_is_a_gap_for_the_author(tmp_path):
     assert "[please add: its architecture" in part(text, "Encoder")
     assert "[please add: how; its record holds no settings]" in part(text, "Pretraining")
     assert "[please add: optimiser and schedule]" in part(text, "Tasks")
+    assert "[please add: whether scans were augmented]" in part(text, "Tasks") and "not augmented" not in text
+    assert "single interpolation" not in text
     assert "is not known" in part(text, "Statistics")  # no record of leakage
     assert "of the pretrained encoder and of an untrained encoder" in part(text, "Tasks")
     assert PRETRAINING not in text  # one pretraining needs no name

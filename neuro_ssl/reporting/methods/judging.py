@@ -73,7 +73,7 @@ def statistics(runs: Sequence[DownstreamRun], tests: Collection[str], evaluation
     many = len({run.info.seed for run in runs}) > 2
     return sentences(
         _opened(runs),
-        f"The primary score was {primary}." if primary else "",
+        f"The primary score{'s were' if len(kinds) > 1 else ' was'} {primary}." if primary else "",
         "Scores are given with 95 % intervals by the bias-corrected and accelerated bootstrap (Efron 1987) over "
         f"subjects, each drawn with all its scans ({often} resamples).",
         CLOSED_FORM if classifies else "",
@@ -126,8 +126,8 @@ def _leakage(runs: Sequence[DownstreamRun]) -> str:
         if names and verdict == "overlapping":
             lines.insert(0, f"Validation or test subjects had been trained on in {listed(sorted(set(names)))}.")
         elif names:
-            which = listed(sorted(set(names)))
-            lines.insert(0, f"Whether test subjects had been trained on is not known of the weights of {which}.")
+            which = f" of the weights of {listed(sorted(set(names)))}" if len(names) < len(verdicts) else ""
+            lines.insert(0, f"Whether test subjects had been trained on is not known{which}.")
     return " ".join(lines)
 
 

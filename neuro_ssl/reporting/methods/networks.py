@@ -34,7 +34,7 @@ def encoder(info: RunInfo) -> str:
         return f"a 3D DenseNet-{layers} (Huang et al. 2017) with {size}"
     if kind == "ResEnc":
         return f"the residual encoder of nnU-Net ResEnc-L (Isensee et al. 2024) with {size}"
-    return f"the encoder {info.encoder.name} ({unknown('its architecture, with a reference')}) with {size}"
+    return f"the network {info.encoder.name} ({unknown('its architecture, with a reference')}) with {size}"
 
 
 @or_unknown("the augmentation")

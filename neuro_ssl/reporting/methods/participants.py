@@ -123,7 +123,7 @@ def _steps(dataset: Dataset) -> str:
     """Of one store."""
     done = dataset.preprocessing
     if not {"brain_extraction", "registration", "bias_correction"} <= set(done):
-        return f"{unknown('preprocessing, which was done elsewhere')}. {_grid(dataset)}"
+        return f"{unknown('preprocessing, which was done elsewhere')}. {_grid(dataset, 'Volumes were')}"
     steps = []
     if done["bias_correction"]:
         steps.append("corrected for bias fields by N4 (Tustison et al. 2010)")
@@ -157,13 +157,10 @@ def _steps(dataset: Dataset) -> str:
     return f"Images were {', then '.join(steps)}.{came}{tools if used else ''} {_grid(dataset)}"
 
 
-def _grid(dataset: Dataset) -> str:
+def _grid(dataset: Dataset, put: str = "A single interpolation put them") -> str:
     try:
         grid = Grid.named(dataset.grid)
     except InputError:
         return f"Volumes were on the grid {dataset.grid} ({unknown('its voxels')})."
     shape = " × ".join(map(str, reversed(grid.shape)))
-    return (
-        f"A single interpolation put them on a grid of {shape} voxels (left–right, back–front, bottom–top) of "
-        f"{grid.spacing_mm:g} mm."
-    )
+    return f"{put} on a grid of {shape} voxels (left–right, back–front, bottom–top) of {grid.spacing_mm:g} mm."

@@ -57,11 +57,13 @@ def tasks(runs: Sequence[DownstreamRun], pretrained: Collection[str]) -> str:
         pretrained: names of the pretraining runs that are told of already.
     """
     targets = list(dict.fromkeys(_target(run) for run in runs))
-    augmented = any(views(run.info.config.get("views")) for run in runs)
+    augmented = f"{unknown('whether scans were augmented')}."
+    if all("views" in run.info.config for run in runs):
+        augmented = "" if any(views(run.info.config["views"]) for run in runs) else "Scans were not augmented."
     first = sentences(
         f"A linear layer on the encoder’s features predicted {listed(targets)} from single scans.",
         _losses(runs),
-        "" if augmented else "Scans were not augmented.",
+        augmented,
         _chosen(runs),
     )
     every = {run.results.task for run in runs}
@@ -199,10 +201,12 @@ def _target(run: DownstreamRun) -> str:
     node = node if isinstance(node, Mapping) else {}
     node = (node.get("targets") or {}).get(results.task, node)
     classes = [str(one) for one in node.get("classes") or []]
-    column = f"{results.target}: " if results.target != results.task else ""
-    of = f"{column}{classes[1]} against {classes[0]}" if len(classes) == 2 else results.target
-    without = f", without {listed([str(one) for one in node['leave_out']])}" if node.get("leave_out") else ""
-    return f"{name} ({of}{without})"
+    column = "" if results.target == results.task else results.target
+    against = f"{classes[1]} against {classes[0]}" if len(classes) == 2 else ""
+    of = ": ".join(filter(None, [column, against]))
+    without = f"without {listed([str(one) for one in node['leave_out']])}" if node.get("leave_out") else ""
+    about = ", ".join(filter(None, [of, without]))
+    return f"{name} ({about})" if about else name
 
 
 def _losses(runs: Sequence[DownstreamRun]) -> str:
