@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from monai.visualize.class_activation_maps import GradCAM
 from torch import Tensor, nn
 
 from neuro_ssl.encoders import Encoder
@@ -35,6 +34,8 @@ class GradientCAM(Method):
         self, model: nn.Module, inputs: Tensor, baseline: Tensor, *, spacing_mm: float, batch_size: int
     ) -> Tensor:
         """See `Method`."""
+        from monai.visualize.class_activation_maps import GradCAM  # half a second to import
+
         # A copy, since MONAI leaves its hooks on the model.
         copied = _OneClass(copy.deepcopy(model))
         stage = self._stage(copied.model)

@@ -1,6 +1,8 @@
 """What a finished downstream run shows, and what of it its tracker gets, through the real command."""
 
 import re
+import subprocess
+import sys
 
 import lightning.pytorch as L
 import matplotlib.image
@@ -86,6 +88,12 @@ def test_saliency_says_what_was_predicted_and_what_is_true(run, random_scans, mo
     ]
     assert sorted(scan.about.partition(": ")[2] for scan in said) == sorted(expected)
     assert len(said) == 6
+
+
+@pytest.mark.slow
+def test_a_training_does_not_begin_with_what_it_hardly_ever_draws():
+    code = "import sys, neuro_ssl.callbacks; print('monai.visualize' in sys.modules)"  # half a second
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_without_memory_for_a_gradient_the_run_stands(run, random_scans, monkeypatch):
