@@ -23,7 +23,7 @@ def main() -> None:
     current folder on the path, where encoders and transforms of users lie. Nothing here imports torch.
     """
     match sys.argv[1:]:
-        case [] | ["-h" | "--help"]:
+        case [] | ["-h" | "--help" | "help"]:
             print(usage())
         case ["--version"]:
             print(f"neuro_ssl {__version__}")

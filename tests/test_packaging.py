@@ -53,7 +53,7 @@ def test_commands_are_the_entry_points():
 
 def test_without_a_command_it_answers_from_the_standard_library_alone(tmp_path):
     neuro_ssl_alone = (sys.executable, "-S", "-m", "neuro_ssl")  # -S: no torch, no package but this
-    for words in ((), ("--help",)):
+    for words in ((), ("--help",), ("help",)):
         code, output, _ = run(*neuro_ssl_alone, *words, cwd=tmp_path)
         assert code == 0
         for command in COMMANDS:

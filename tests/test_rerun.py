@@ -222,11 +222,12 @@ def test_a_closed_test_split_stays_closed_and_a_number_found_is_kept(tmp_path):
 
 def test_what_explains_a_difference_is_noted(tmp_path):
     machine = {"gpus": [], "processes": 1, "threads": 1}
-    about = {"hardware": machine, "dirty": False, "config": {"trainer": {"precision": "bf16-mixed"}}}
+    about = {"hardware": machine, "commit": None, "dirty": None, "config": {"trainer": {"precision": "bf16-mixed"}}}
     before = recorded(tmp_path, stage="pretraining", **about)
-    (precision,) = before.notes(before.record)
+    (precision, installed) = before.notes(before.record)
+    assert "no commit is known" in installed
     assert precision.startswith("trainer.precision=bf16-mixed on the CPU: gradients may be wrong")
-    (threads,) = before.notes({**before.record, "hardware": {**machine, "threads": 2}})[1:]
+    (threads,) = before.notes({**before.record, "commit": "abc", "hardware": {**machine, "threads": 2}})[1:]
     assert threads.startswith("threads 1 → 2: sums are added up in another order")
 
 

@@ -119,6 +119,8 @@ class Recorded:
                 notes.append(
                     f"{name} {before} → {after}: sums are added up in another order, which shows in last digits"
                 )
+        if not self.record["commit"] and not rerun["commit"]:
+            notes.append("both by installed packages, of which no commit is known: equal versions can be other code")
         if self.record["dirty"]:
             notes.append("the original was made with uncommitted changes: its commit doesn't identify the code")
         if config.get("micro_batch_size") == "auto":
