@@ -10,13 +10,15 @@ import yaml
 
 from neuro_ssl.data.demographics import demographics
 from neuro_ssl.files import CONF_DIR
+from neuro_ssl.reporting.evaluations.reading import read_evaluations
 from neuro_ssl.reporting.methods import training
 from neuro_ssl.reporting.methods.networks import encoder, views
 from neuro_ssl.reporting.methods.references import REFERENCES, references
 from neuro_ssl.reporting.methods.section import methods_sections
-from neuro_ssl.reporting.runs.reading import read_runs
+from neuro_ssl.reporting.runs.reading import Runs, read_runs
 from neuro_ssl.reporting.runs.records import Encoder, RunInfo
 from neuro_ssl.reporting.runs.sections import run_sections
+from tests.reporting.fake_evaluations import TARGETS, write_evaluation
 from tests.reporting.fake_runs import PRETRAINING, QUALITY, write_runs
 
 CITED = re.compile(r"(?:[A-Z][\w-]+(?: et al\.| & [A-Z][\w-]+)?) (?:19|20)\d\d")
@@ -126,6 +128,22 @@ def test_tests_are_named_that_were_made_and_openings_counted(tmp_path):
     file = tmp_path / name / "results.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "test_opened": ["2025-01-02", "2025-01-03"]}))
     assert f"opened more than once by {name}" in part(methods(tmp_path), "Statistics")
+
+
+def test_an_evaluation_is_told_with_its_test_sets_and_tests(tmp_path):
+    file = write_evaluation(tmp_path, targets=TARGETS[:1], fractions=(1.0,), n_persons=12) / "evaluation.yaml"
+    record = yaml.safe_load(file.read_text())
+    record["config"] |= {
+        "test_sets": ["cross_validation", "crossroads"],
+        "cross_validation": {"n_folds": 5, "n_repeats": 3},
+        "statistics": {"n_resamples": 300, "n_permutations": 400},
+    }
+    file.write_text(yaml.safe_dump(record))
+    (section,) = methods_sections(Runs([], [], []), read_evaluations([file.parent]).finished, [])
+    text = section.files["methods.md"]
+    judged = "They were judged in a cross-validation by person (5 folds, 3 times); and on the cohort crossroads."
+    assert judged in part(text, "Evaluation")
+    assert "(300 resamples)" in part(text, "Statistics") and "The primary score" not in text
 
 
 def test_folds_are_told_in_one_sentence(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from neuro_ssl.reporting.cautions import learnt_from_labels
-from neuro_ssl.reporting.evaluations.reading import TEST_SETS, Evaluation
+from neuro_ssl.reporting.evaluations.reading import Evaluation
 from neuro_ssl.reporting.methods.words import listed, or_unknown, sentences, unknown
 from neuro_ssl.reporting.runs.reading import DownstreamRun
 
@@ -25,7 +25,15 @@ PROTOCOLS = {
     "finetune": "fine-tuning",
 }
 PROBES = ("ridge_probe", "logistic_probe", "knn_probe")
-PROBED = "What a probe leaves open, as its penalty, was chosen inside the training split (Pedregosa et al. 2011)."
+PROBED = (
+    "How strongly a probe was regularised was chosen by cross-validation over the training split’s subjects, with "
+    "scikit-learn (Pedregosa et al. 2011)."
+)
+TESTED = {
+    "test": "on the test split",
+    "cross_validation": "in a cross-validation by person",
+    "leave_site_out": "on the test split, each site by models of the others",
+}
 PRIMARY_IN_WORDS = {
     "regression": "the mean absolute error (MAE) of regressions",
     "classification": "the area under the ROC curve (AUROC) of classifications",
@@ -158,9 +166,9 @@ def _models(one: Evaluation, role: str) -> str:
 
 @or_unknown("test sets")
 def _test_sets(config: Mapping[str, Any]) -> str:
-    sets = [TEST_SETS[name][1] if name in TEST_SETS else f"cohort {name}" for name in config.get("test_sets", [])]
-    folds = config.get("cross_validation") or {}
-    if "cross_validation" in config.get("test_sets", []) and folds:
+    words, folds = dict(TESTED), config.get("cross_validation")
+    if folds:
         repeated = f", {folds['n_repeats']} times" if folds["n_repeats"] > 1 else ""
-        sets = [f"{name} ({folds['n_folds']} folds{repeated})" if "cross" in name else name for name in sets]
-    return f"They were judged by: {'; '.join(sets)}." if sets else ""
+        words["cross_validation"] += f" ({folds['n_folds']} folds{repeated})"
+    sets = [words.get(name, f"on the cohort {name}") for name in config.get("test_sets", [])]
+    return f"They were judged {'; and '.join(sets)}." if sets else ""
