@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuro_ssl.errors import InputError
+from neuro_ssl.schemas import TrainConfig
 
 # Arguments of trainers that are not for users to choose: of one that trains, and of one that only predicts.
 TRAINING = {
@@ -146,3 +147,48 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
         adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
         raise InputError(f"{key}={value!r}: {error.errors()[0]['msg']}") from error
+
+
+def check_train(cfg: TrainConfig, pretraining: bool) -> None:
+    """Refuse what doesn't go together.
+
+    Args:
+        cfg: the composed configuration.
+        pretraining: whether the task is one of pretraining.
+
+    Raises:
+        InputError: naming the keys.
+    """
+    if cfg.needs_weights and not cfg.weights:
+        raise InputError("weights: this recipe starts from a pretrained encoder, give a pretraining run's directory")
+    if cfg.frozen and cfg.dataset.get("transform") is not None:
+        raise InputError("a frozen encoder's features are computed once: leave dataset.transform out")
+    if isinstance(cfg.micro_batch_size, str) and cfg.micro_batch_size != "auto":
+        raise InputError(
+            f"micro_batch_size must be a number of scans, auto, or null for the whole share; got {cfg.micro_batch_size}"
+        )
+    if cfg.micro_batch_size and not pretraining:
+        raise InputError(
+            "micro_batch_size is for pretraining, whose loss needs the whole batch at once: take a smaller batch_size "
+            "and +trainer.accumulate_grad_batches"
+        )
+    if cfg.logger.images not in ("local", "upload"):
+        raise InputError(
+            f"logger.images={cfg.logger.images}: local keeps pictures of scans on this machine, upload "
+            "gives them to W&B"
+        )
+    if cfg.logger.ids not in ("local", "hashed"):
+        raise InputError(
+            f"logger.ids={cfg.logger.ids}: local keeps predictions on this machine, hashed gives them to W&B by keyed "
+            "hashes of subjects and scans"
+        )
+    if cfg.early_stopping_patience is not None and pretraining:
+        raise InputError(
+            "early_stopping_patience is for downstream tasks: of pretraining no validation score says which epoch will "
+            "serve best; set it to null, and trainer.max_epochs to how long it is to last"
+        )
+    if cfg.objective is not None and not pretraining:
+        raise InputError(
+            f"objective={cfg.objective} is for pretraining: a downstream task is searched by the validation score that "
+            "chooses its epoch; set it to null"
+        )

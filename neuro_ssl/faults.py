@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuro_ssl import signals
-from neuro_ssl.distributed import NEEDS_GPUS
 from neuro_ssl.errors import InputError
 
 GOES_ON = "the same command goes on from the last checkpoint"
@@ -64,6 +63,8 @@ def faults_told(trainer: Any) -> Iterator[None]:
     except ValueError as error:  # several processes on the CPU
         if "SyncBatchNorm layers only work with GPU" not in str(error):
             raise
+        from neuro_ssl.distributed import NEEDS_GPUS  # and with it torch, for which help doesn't wait
+
         raise InputError(NEEDS_GPUS) from error
     finally:
         log.removeHandler(handler)

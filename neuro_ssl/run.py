@@ -6,8 +6,7 @@
     checkpoints/          best.ckpt, last.ckpt
     views.npz, views.png  pretraining: three scans and the views of each
     reconstructions.png   masked autoencoders: what the encoder sees of two scans, and what becomes of it
-    roc.png, predicted_vs_true.png, saliency.png
-                          downstream: its predictions, and what they hang on in a few scans (see `callbacks.outcome`)
+    roc.png, …            downstream: its predictions, and what they hang on in a few scans (see `callbacks.outcome`)
     splits.csv            which subject was in which split
     seen.json             hashes of the subjects and images that the weights have seen (see `neuro_ssl.data.leakage`)
     predictions.parquet   downstream: one row a scan and target

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from neuro_ssl.commands import entry_point
-from neuro_ssl.config import TRAINING, build, check_components, choices, overridden, plain
+from neuro_ssl.config import TRAINING, build, check_components, check_train, choices, overridden, plain
 from neuro_ssl.errors import InputError, Pruned
 from neuro_ssl.faults import end_with_launcher, faults_told
 from neuro_ssl.launching import sweep_point
 from neuro_ssl.processes import say
-from neuro_ssl.schemas import TrainConfig, check_train
+from neuro_ssl.schemas import TrainConfig
 from neuro_ssl.signals import stops_on_signals
 from neuro_ssl.studies import open_trial
 from neuro_ssl.sweeps import keeps_test_closed, show_table
