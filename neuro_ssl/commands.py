@@ -178,7 +178,12 @@ def _explained(error: Exception) -> str:
     if isinstance(origin, ConfigAttributeError | ConfigKeyError) and isinstance(origin.parent_node, DictConfig):
         known = [str(key) for key in origin.parent_node if key != "hydra"]
         file = re.match(r"In '.+?': ", text)
-        return f"{file[0] if file else ''}{origin.full_key} is no key; {suggestion(str(origin.key), known)}"
+        above = origin.parent_node._get_parent()
+        if isinstance(above, DictConfig) and origin.key in above:
+            hint = f"{above._get_full_key(origin.key)} is one"
+        else:
+            hint = suggestion(str(origin.key), known)
+        return f"{file[0] if file else ''}{origin.full_key} is no key; {hint}"
     lines = dict.fromkeys(line.strip() for line in text.partition("Config search path:")[0].splitlines())
     kept = (line for line in lines if line and not re.match(r"(object|reference)_type=|See |To append ", line))
     return "; ".join(kept).replace(":; ", ": ")

@@ -98,7 +98,7 @@ def test_without_tensorboard_its_extra_is_named(tmp_path, monkeypatch):
     [
         ("logger.images=true", "logger.images=True: local keeps"),
         ("logger.ids=plain", "logger.ids=plain: local keeps"),
-        ("logger.wandb.images=true", "logger.wandb.images is no key"),
+        ("logger.wandb.images=true", "logger.wandb.images is no key; logger.images is one"),
         ("+logger.image=upload", "logger.image: expected a component"),
     ],
 )
