@@ -72,11 +72,10 @@ def faults_told(trainer: Any) -> Iterator[None]:
 
 
 def _of_loading(error: Exception) -> str | None:
-    """How a loading process ended."""
-    text = str(error)
+    """How a loading process ended; of that PyTorch is told at any moment, and what is being written then fails too."""
+    text = "\n".join(str(one) for one in (error, error.__cause__, error.__context__) if one)
     if "DataLoader worker" not in text and "/torch_" not in text:
         return None
-    text += str(error.__cause__ or "")
     if _FULL_SHM.search(text):
         return (
             "a loading process found no room in shared memory (/dev/shm): give it more (docker run --shm-size=16g), "

@@ -112,6 +112,14 @@ def test_messages_of_libraries(message, told):
         raise RuntimeError(message)
 
 
+def test_a_loading_process_that_ends_while_a_checkpoint_is_written():
+    with pytest.raises(InputError, match="process 7: Killed"), faults_told(Launched(-9)):
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 3236800 vs 3236692")
+
+
 def test_batch_norm_that_ddp_cannot_synchronise():
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
