@@ -265,7 +265,7 @@ def wandb_logger(
             init_timeout=INIT_S,
             finish_timeout=FINISH_S,
             finish_timeout_raises=True,
-            x_stats_sampling_interval=60.0,  # s, of the machine's load; at W&B's 15 that alone is a percent of a core
+            x_stats_sampling_interval=60.0,  # s, of the machine's load, which W&B's service would else look at every 15
             **KEPT_TO_ITSELF,
         ),
     )
